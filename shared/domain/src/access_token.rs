@@ -1,0 +1,164 @@
+//! Access tokens: JWTs of an hour, signed with Ed25519, that every function verifies by itself.
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, jwk::JwkSet};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Refusal, Result,
+    error::Kind,
+    ids::{SessionId, UserId},
+    time::Timestamp,
+};
+
+/// How long an access token is good for, in seconds.
+pub const LIFETIME_SECONDS: u64 = 60 * 60;
+/// Whom the tokens are for: the `aud` of RFC 7519, 4.1.3.
+const AUDIENCE: &str = "tocsin";
+/// How far clocks may differ, in seconds.
+const LEEWAY_SECONDS: u64 = 30;
+
+/// Who calls, as their access token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Their id.
+    pub user_id: UserId,
+    /// Their name, when the token was made.
+    pub username: String,
+    /// The session that the token belongs to.
+    pub session_id: SessionId,
+    /// What they may do.
+    pub roles: Vec<Role>,
+}
+
+/// What a person may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// What everybody may.
+    User,
+    /// Keep posts, categories and feeds in order.
+    Moderator,
+    /// Let others in.
+    Admin,
+}
+
+impl Caller {
+    /// Refuses who is no moderator.
+    pub fn must_moderate(&self) -> Result<(), Refusal> {
+        if self.roles.contains(&Role::Moderator) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Kind::Forbidden, "forbidden", "only moderators may do this"))
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: UserId,
+    sid: SessionId,
+    preferred_username: String,
+    roles: Vec<Role>,
+    iat: i64,
+    exp: i64,
+}
+
+/// Makes access tokens.
+pub struct TokenSigner {
+    key: EncodingKey,
+    key_id: String,
+    issuer: String,
+}
+
+impl std::fmt::Debug for TokenSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenSigner").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+impl TokenSigner {
+    /// Signs with an Ed25519 key in PKCS #8 PEM. Its public half must be the first key of the JWKS.
+    pub fn new(private_key: &SecretString, jwks: &str, issuer: &str) -> Result<Self> {
+        let unreadable = |cause: String| Error::unreadable("the signing key", cause);
+        let key = EncodingKey::from_ed_pem(private_key.expose_secret().as_bytes())
+            .map_err(|cause| unreadable(cause.to_string()))?;
+        let key_id = parse_jwks(jwks)?
+            .keys
+            .into_iter()
+            .find_map(|key| key.common.key_id)
+            .ok_or_else(|| unreadable("no key of the JWKS has a `kid`".to_owned()))?;
+        Ok(Self { key, key_id, issuer: issuer.to_owned() })
+    }
+
+    /// A token for a caller.
+    pub fn sign(&self, caller: &Caller, now: Timestamp) -> Result<String> {
+        let iat = now.as_second();
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            aud: AUDIENCE.to_owned(),
+            sub: caller.user_id,
+            sid: caller.session_id,
+            preferred_username: caller.username.clone(),
+            roles: caller.roles.clone(),
+            iat,
+            exp: iat.saturating_add_unsigned(LIFETIME_SECONDS),
+        };
+        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, &claims, &self.key)
+            .map_err(|cause| Error::unavailable("the token signer", cause))
+    }
+}
+
+/// Verifies access tokens.
+pub struct TokenVerifier {
+    keys: Vec<(String, DecodingKey)>,
+    validation: Validation,
+}
+
+impl std::fmt::Debug for TokenVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenVerifier").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}
+
+impl TokenVerifier {
+    /// Accepts tokens of an issuer that are signed with one of the keys of a JWKS (RFC 7517), and only with EdDSA.
+    pub fn new(jwks: &str, issuer: &str) -> Result<Self> {
+        let keys = parse_jwks(jwks)?.keys.into_iter().filter_map(|jwk| {
+            let key = DecodingKey::from_jwk(&jwk).ok()?;
+            Some((jwk.common.key_id?, key))
+        });
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_issuer(&[issuer]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.leeway = LEEWAY_SECONDS;
+        Ok(Self { keys: keys.collect(), validation })
+    }
+
+    /// Whose token it is. Whatever is wrong with it, the answer is the same.
+    pub fn verify(&self, token: &str) -> Result<Caller, Refusal> {
+        let kid = jsonwebtoken::decode_header(token).ok().and_then(|header| header.kid);
+        let key = kid.and_then(|kid| self.keys.iter().find(|(id, _)| *id == kid)).map(|(_, key)| key);
+        let claims = key.and_then(|key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok());
+        let Claims { sub, sid, preferred_username, roles, .. } = claims.ok_or_else(invalid)?.claims;
+        Ok(Caller { user_id: sub, username: preferred_username, session_id: sid, roles })
+    }
+}
+
+/// The refusal of a request without an access token.
+#[must_use]
+pub fn missing() -> Refusal {
+    Refusal::new(Kind::Unauthenticated, "token_missing", "send an access token: Authorization: Bearer …")
+}
+
+fn invalid() -> Refusal {
+    Refusal::new(Kind::Unauthenticated, "token_invalid", "the access token is not valid, or no longer")
+}
+
+fn parse_jwks(jwks: &str) -> Result<JwkSet> {
+    serde_json::from_str(jwks).map_err(|cause| Error::unreadable("the JWKS", cause))
+}

@@ -1,0 +1,284 @@
+//! Accounts: who a person is to Tocsin, and how they show it.
+
+use std::{fmt, future::Future, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Refusal, Result,
+    access_token::{Role, TokenSigner},
+    error::{Invalid, Kind},
+    ids::UserId,
+    input::{Fields, parsed},
+    mail::{EmailAddress, Mail, Mailer},
+    password::{Password, PasswordHash},
+    rate_limit::{self, RateLimiter},
+    secret::{Secret, SecretHash},
+    session::{self, Sessions, Tokens},
+    time::{self, Timestamp},
+};
+
+/// How long the token of a verification mail is good, and a registration waits for it, in seconds: a day.
+pub const VERIFICATION_SECONDS: u64 = 24 * 60 * 60;
+
+/// A name that others see: 3 to 30 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`. No two people's differ by case alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Username(String);
+
+impl Username {
+    /// What tells two names apart.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl FromStr for Username {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if (3..=30).contains(&text.len()) && text.chars().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("invalid_username", "must be 3 to 30 of A-Z, a-z, 0-9, _, . and -"))
+        }
+    }
+}
+
+impl TryFrom<String> for Username {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Username> for String {
+    fn from(name: Username) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for Username {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An account, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub user_id: UserId,
+    /// Its mail address.
+    pub email: EmailAddress,
+    /// Whether the address was shown to be theirs.
+    pub email_verified: bool,
+    /// Its name.
+    pub username: Username,
+    /// Its password.
+    pub password: PasswordHash,
+    /// What its owner may do.
+    pub roles: Vec<Role>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What a person asks to be registered with.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Their mail address.
+    pub email: EmailAddress,
+    /// Their password.
+    pub password: Password,
+    /// Their name.
+    pub username: Username,
+}
+
+impl Registration {
+    /// Reads the body of `register`.
+    pub fn from_json(body: &Value) -> Result<Self, Refusal> {
+        let mut fields = Fields::of(body)?;
+        let email = fields.required("email", parsed(str::parse::<EmailAddress>));
+        let password = fields.required("password", Password::read_new);
+        let username = fields.required("username", parsed(str::parse::<Username>));
+        let (Some(email), Some(password), Some(username)) = (email, password, username) else {
+            return Err(fields.refusal());
+        };
+        if let Err(common) = password.must_not_be_common(&[email.as_str(), &username.0, "tocsin"]) {
+            fields.refuse::<()>("password", common);
+        }
+        fields.finish()?;
+        Ok(Self { email, password, username })
+    }
+}
+
+/// Registers accounts.
+pub trait Registrations: Sync {
+    /// Stores an account that is not verified yet, with its address and name reserved, until `expires_at`, in one
+    /// transaction. What another registration reserved is free again once that has expired; one of the same address that
+    /// was never verified gives way to this.
+    fn register(
+        &self,
+        account: &Account,
+        token: &SecretHash,
+        expires_at: Timestamp,
+    ) -> impl Future<Output = Result<Registered>> + Send;
+}
+
+/// What became of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// It is stored.
+    Stored,
+    /// Somebody has shown that the address is theirs.
+    EmailTaken,
+    /// Somebody has this name.
+    UsernameTaken,
+}
+
+/// Verifies addresses.
+pub trait Verifications: Sync {
+    /// Uses up a token, and makes its account a verified one that does not expire, in one transaction. Answers the
+    /// account, or none where no such token is good.
+    fn verify(
+        &self,
+        token: &SecretHash,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Account>>> + Send;
+}
+
+/// Finds an account by its address.
+pub trait AccountFinder: Sync {
+    /// The account of an address, verified or waiting to be. Read consistently.
+    fn find(
+        &self,
+        email: &EmailAddress,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Account>>> + Send;
+}
+
+/// Gives roles.
+pub trait RoleEditor: Sync {
+    /// Gives an account these roles.
+    fn set_roles(&self, id: UserId, roles: &[Role]) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Registers a person, and sends them a token by mail. Whoever did not get it registers again.
+pub async fn register(
+    registrations: &impl Registrations,
+    mailer: &impl Mailer,
+    limiter: &impl RateLimiter,
+    registration: Registration,
+    address: &str,
+    now: Timestamp,
+) -> Result<UserId> {
+    rate_limit::check(limiter, rate_limit::SIGN_UP, address).await?;
+    rate_limit::check(limiter, rate_limit::MAIL_TO_ADDRESS, &registration.email.key()).await?;
+    let Registration { email, password, username } = registration;
+    let token = Secret::random()?;
+    let account = Account {
+        user_id: UserId::new(now),
+        email,
+        email_verified: false,
+        username,
+        password: password.hash()?,
+        roles: vec![Role::User],
+        created_at: now,
+    };
+    let expires_at = time::after(now, VERIFICATION_SECONDS);
+    match registrations.register(&account, &token.hash(), expires_at).await? {
+        Registered::Stored => {}
+        Registered::EmailTaken => {
+            return Err(taken("email_taken", "somebody has registered with this address"));
+        }
+        Registered::UsernameTaken => {
+            return Err(taken("username_taken", "somebody has this name; choose another"));
+        }
+    }
+    let mail = Mail::verification(account.email, &account.username.0, &token);
+    mailer.send(&mail).await.map_err(|error| {
+        tracing::error!(%error, user_id = %account.user_id, "a verification mail was not sent");
+        let detail = "the mail could not be sent; register again";
+        Refusal::unavailable("mail_unavailable", detail, std::time::Duration::from_secs(30))
+    })?;
+    Ok(account.user_id)
+}
+
+fn taken(code: &'static str, detail: &str) -> crate::Error {
+    Refusal::new(Kind::Conflict, code, detail).into()
+}
+
+/// Reads the body of `verify-email`: the token of the mail.
+pub fn token_from_json(body: &Value) -> Result<SecretHash, Refusal> {
+    let mut fields = Fields::of(body)?;
+    let token = fields.required("token", crate::input::text(1, 200));
+    let Some(token) = token else { return Err(fields.refusal()) };
+    fields.finish()?;
+    Ok(Secret::decode(&token).ok_or_else(token_invalid)?.hash())
+}
+
+fn token_invalid() -> Refusal {
+    Refusal::new(Kind::Malformed, "token_invalid", "the token is not valid, or no longer: register again")
+}
+
+/// Verifies an address with the token of its mail, and signs its owner in.
+pub async fn verify_email(
+    verifications: &impl Verifications,
+    sessions: &impl Sessions,
+    signer: &TokenSigner,
+    token: &SecretHash,
+    now: Timestamp,
+) -> Result<Tokens> {
+    let account = verifications.verify(token, now).await?.ok_or_else(token_invalid)?;
+    session::begin(sessions, signer, &account, now).await
+}
+
+/// What a person signs in with.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Their mail address.
+    pub email: EmailAddress,
+    /// Their password.
+    pub password: Password,
+}
+
+impl Credentials {
+    /// Reads the body of `login`.
+    pub fn from_json(body: &Value) -> Result<Self, Refusal> {
+        let mut fields = Fields::of(body)?;
+        let email = fields.required("email", parsed(str::parse));
+        let password = fields.required("password", Password::read);
+        let (Some(email), Some(password)) = (email, password) else { return Err(fields.refusal()) };
+        fields.finish()?;
+        Ok(Self { email, password })
+    }
+}
+
+/// Signs a person in. That there is no such account takes as long, and sounds the same, as a wrong password.
+pub async fn login(
+    accounts: &impl AccountFinder,
+    sessions: &impl Sessions,
+    limiter: &impl RateLimiter,
+    signer: &TokenSigner,
+    credentials: &Credentials,
+    address: &str,
+    now: Timestamp,
+) -> Result<Tokens> {
+    rate_limit::check(limiter, rate_limit::SIGN_IN_FROM_ADDRESS, address).await?;
+    rate_limit::check(limiter, rate_limit::SIGN_IN_TO_ACCOUNT, &credentials.email.key()).await?;
+    let account = accounts.find(&credentials.email, now).await?;
+    let right = credentials.password.is(account.as_ref().map(|account| &account.password));
+    let Some(account) = account.filter(|_| right) else {
+        let detail = "there is no account with this address and password";
+        return Err(Refusal::new(Kind::Unauthenticated, "credentials_invalid", detail).into());
+    };
+    if !account.email_verified {
+        let detail = "enter the code of the mail that we sent you, or register again for a new one";
+        return Err(Refusal::new(Kind::Forbidden, "email_not_verified", detail).into());
+    }
+    session::begin(sessions, signer, &account, now).await
+}

@@ -1,0 +1,118 @@
+//! Pages of a list, newest first, and the opaque cursor from one to the next.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{error::Invalid, ids::PostId};
+
+/// How many items of a list one answer has: 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(usize);
+
+impl Limit {
+    /// The largest.
+    pub const MOST: usize = 100;
+
+    /// Parses a query parameter.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        match text.parse() {
+            Ok(limit @ 1..=Self::MOST) => Ok(Self(limit)),
+            Ok(_) => Err(Invalid::new("out_of_range", "must be from 1 to 100")),
+            Err(_) => Err(Invalid::new("wrong_type", "must be a whole number from 1 to 100")),
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(20)
+    }
+}
+
+/// Which list a cursor belongs to: one made for another query is refused, instead of skipping items silently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope([u8; 8]);
+
+impl Scope {
+    /// The list of these query values, in this order.
+    #[must_use]
+    pub fn of<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> Self {
+        let mut hash = Sha256::new();
+        for value in values {
+            hash.update(value.as_ref());
+            hash.update([0]);
+        }
+        let digest = hash.finalize();
+        Self(std::array::from_fn(|i| digest[i]))
+    }
+}
+
+/// Where a page ended: the next one begins with the first post before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor(pub PostId);
+
+impl Cursor {
+    /// First byte of a cursor: another form of it gets another number.
+    const VERSION: u8 = 1;
+
+    /// What the client is given.
+    #[must_use]
+    pub fn encode(self, scope: Scope) -> String {
+        let mut bytes = vec![Self::VERSION];
+        bytes.extend(scope.0);
+        bytes.extend(self.0.as_bytes());
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// What the client gave back.
+    pub fn decode(text: &str, scope: Scope) -> Result<Self, Invalid> {
+        let invalid =
+            || Invalid::new("invalid_cursor", "must be the next_cursor of a page of this very list");
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
+        let bytes: [u8; 25] = bytes.try_into().map_err(|_| invalid())?;
+        if bytes[0] != Self::VERSION || bytes[1..9] != scope.0 {
+            return Err(invalid());
+        }
+        Ok(Self(PostId::from_bytes(std::array::from_fn(|i| bytes[9 + i]))))
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// What to ask for the next page with; none at the end.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A list that is short by its rules, and always whole.
+    #[must_use]
+    pub const fn whole(items: Vec<T>) -> Self {
+        Self { items, next_cursor: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_only_for_its_list() {
+        let (id, scope) = (PostId::new(crate::time::now()), Scope::of(["60.39", "5.32"]));
+        let text = Cursor(id).encode(scope);
+        assert_eq!(Cursor::decode(&text, scope), Ok(Cursor(id)));
+        assert!(Cursor::decode(&text, Scope::of(["60.39", "5.33"])).is_err());
+        for bad in ["", "AA", "é", &text[1..], &format!("{text}A")] {
+            assert!(Cursor::decode(bad, scope).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Ids: UUIDv7 in a newtype each, so that one cannot be passed for another, and that sorting by id sorts by time.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::{NoContext, Uuid};
+
+use crate::error::Invalid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id of this instant.
+            #[must_use]
+            pub fn new(now: Timestamp) -> Self {
+                let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
+                let nanos = u32::try_from(millis % 1_000 * 1_000_000).unwrap_or(0);
+                Self(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, millis / 1_000, nanos)))
+            }
+
+            /// When it was made, to the millisecond.
+            #[must_use]
+            pub fn time(self) -> Timestamp {
+                // The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562, 5.7): always a valid instant.
+                let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or(0);
+                Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+            }
+
+            /// Its 16 bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// The id of these 16 bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            /// Only the one form that we write is read, so that an id has one spelling in keys and caches.
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                Uuid::try_parse(text)
+                    .ok()
+                    .filter(|id| id.hyphenated().to_string() == text)
+                    .map(Self)
+                    .ok_or_else(|| Invalid::new("invalid_id", "must be a UUID, in lower case with hyphens"))
+            }
+        }
+    };
+}
+
+id!(
+    /// A post.
+    PostId
+);
+id!(
+    /// A person with an account.
+    UserId
+);
+id!(
+    /// A session: the family of tokens that follow one sign-in.
+    SessionId
+);
+id!(
+    /// A subscription.
+    SubscriptionId
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_keeps_its_instant_and_its_spelling() {
+        let now = crate::time::parse("2026-11-20T18:02:11.123Z").unwrap();
+        let id = PostId::new(now);
+        assert_eq!(id.time(), now);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!(id.to_string().to_uppercase().parse::<PostId>().is_err());
+    }
+}

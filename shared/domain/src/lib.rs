@@ -1,0 +1,31 @@
+//! The rules of Tocsin, with no I/O.
+//!
+//! A type that exists is valid: what comes from outside is parsed into these types once, and only they are passed on.
+//! A trait is a port: one capability that a use case needs, in this domain's words, as narrow as its callers are.
+//! `tocsin-adapters` implements the ports over DynamoDB, Redis, Kafka, SQS, SNS and SES, and, for tests, in
+//! memory; both pass the same conformance suite.
+
+pub mod access_token;
+pub mod account;
+pub mod audience;
+pub mod category;
+pub mod cursor;
+pub mod device;
+pub mod error;
+pub mod ids;
+pub mod input;
+pub mod mail;
+pub mod password;
+pub mod place;
+pub mod post;
+pub mod post_log;
+pub mod posts;
+pub mod push;
+pub mod rate_limit;
+pub mod secret;
+pub mod session;
+pub mod subscription;
+pub mod time;
+pub mod timeline;
+
+pub use error::{Error, Refusal, Result};

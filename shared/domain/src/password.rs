@@ -1,0 +1,108 @@
+//! Passwords: argon2id at OWASP's strength (m = 19 MiB, t = 2, p = 1), 12 to 128 characters, no rules of composition
+//! (NIST SP 800-63B, 3.1.1.2), common ones refused.
+
+use std::sync::LazyLock;
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHash as Phc, PasswordHasher as _, PasswordVerifier as _, Version,
+    password_hash::{SaltString, rand_core::OsRng},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+
+use crate::{Error, Result, error::Invalid, input};
+
+/// A password that somebody sent: not necessarily a good one.
+#[derive(Clone, Debug)]
+pub struct Password(SecretString);
+
+/// A stored password: a PHC string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasswordHash(pub String);
+
+/// Memory in KiB: 19 MiB.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+static ARGON2: LazyLock<Argon2<'static>> = LazyLock::new(|| {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+});
+
+/// What is verified for an account that does not exist, so that it takes the same time.
+static NOBODY: LazyLock<Option<PasswordHash>> =
+    LazyLock::new(|| Password(SecretString::from("nobody has this password")).hash().ok());
+
+impl Password {
+    /// Reads a password to sign in with: any text that could be one.
+    pub fn read(value: &Value) -> Result<Self, Invalid> {
+        let text = input::string(value)?;
+        let length = text.chars().count();
+        if length == 0 || length > 128 {
+            return Err(Invalid::new("out_of_range", "must have 1 to 128 characters"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Reads a new password: of 12 to 128 characters.
+    pub fn read_new(value: &Value) -> Result<Self, Invalid> {
+        let text = input::string(value)?;
+        match text.chars().count() {
+            0..12 => Err(Invalid::new("too_short", "must have at least 12 characters")),
+            12..=128 => Ok(Self(text.into())),
+            _ => Err(Invalid::new("too_long", "must have at most 128 characters")),
+        }
+    }
+
+    /// Refuses a password that is guessed early: a common one, a keyboard's row, the person's own name.
+    pub fn must_not_be_common(&self, about: &[&str]) -> Result<(), Invalid> {
+        // 0 to 4: below 2 it takes fewer than a million guesses.
+        if u8::from(zxcvbn::zxcvbn(self.0.expose_secret(), about).score()) < 2 {
+            let detail = "is one of those that are tried first; choose another, such as four words at random";
+            return Err(Invalid::new("password_too_common", detail));
+        }
+        Ok(())
+    }
+
+    /// What is stored of it. Takes some 20 ms and 19 MiB, by design.
+    pub fn hash(&self) -> Result<PasswordHash> {
+        let salt = SaltString::generate(&mut OsRng);
+        ARGON2
+            .hash_password(self.0.expose_secret().as_bytes(), &salt)
+            .map(|phc| PasswordHash(phc.to_string()))
+            .map_err(|cause| Error::unavailable("argon2", cause.to_string()))
+    }
+
+    /// Whether it is the one of this hash; for no hash, no, in the same time.
+    #[must_use]
+    pub fn is(&self, hash: Option<&PasswordHash>) -> bool {
+        let Some(PasswordHash(phc)) = hash.or(NOBODY.as_ref()) else { return false };
+        let matches = Phc::new(phc)
+            .is_ok_and(|phc| ARGON2.verify_password(self.0.expose_secret().as_bytes(), &phc).is_ok());
+        matches && hash.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_password_itself_is_it() {
+        let password = Password("correct horse battery staple".into());
+        let hash = password.hash().unwrap();
+        assert!(hash.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.0);
+        assert!(password.is(Some(&hash)));
+        assert!(!Password("correct horse battery stable".into()).is(Some(&hash)));
+        assert!(!Password("nobody has this password".into()).is(None));
+    }
+
+    #[test]
+    fn common_passwords_are_refused() {
+        for common in ["password1234", "qwertyuiop12", "123456789012", "aaaaaaaaaaaaaaaa"] {
+            assert!(Password(common.into()).must_not_be_common(&[]).is_err(), "{common}");
+        }
+        assert!(Password("harbour lantern eleven".into()).must_not_be_common(&[]).is_ok());
+    }
+}

@@ -1,0 +1,351 @@
+//! Posts: something that happens at a place and a time.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Refusal,
+    category::CategoryName,
+    error::Invalid,
+    ids::{PostId, UserId},
+    input::{Fields, parsed, text},
+    place::Point,
+    time::{self, Timestamp},
+};
+
+/// A post, as the API shows it, the log carries it and the storage keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Post {
+    /// Its id, and, being a UUIDv7, when it was created.
+    pub post_id: PostId,
+    /// What kind of post it is.
+    pub kind: PostKind,
+    /// Whether it still goes on.
+    pub status: PostStatus,
+    /// One line.
+    pub title: String,
+    /// The rest, where there is more to say.
+    pub body: Option<String>,
+    /// Its category.
+    pub category: CategoryName,
+    /// Its tags.
+    pub tags: Tags,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it happens.
+    pub location: Point,
+    /// Who wrote it; none for what feeds and partners send.
+    pub author: Option<Author>,
+    /// Which feed or partner sent it; none for what a person wrote.
+    pub source: Option<String>,
+    /// When it was posted.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When it begins.
+    pub starts_at: Option<Timestamp>,
+    /// When it ends.
+    pub ends_at: Option<Timestamp>,
+    /// From when on it is no longer listed.
+    pub expires_at: Option<Timestamp>,
+    /// How many others see it too.
+    pub confirmations: u32,
+}
+
+/// What kind of post it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostKind {
+    /// A person wrote it.
+    Report,
+    /// An authority issued it.
+    Alert,
+    /// It is scheduled.
+    Event,
+}
+
+/// Whether a post still goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostStatus {
+    /// It goes on.
+    Active,
+    /// It is over.
+    Resolved,
+    /// It was called off, or was no such thing.
+    Cancelled,
+}
+
+/// How bad it is: CAP's scale (OASIS CAP 1.2, 3.2.2), the least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nobody said.
+    #[default]
+    Unknown,
+    /// Minimal threat.
+    Minor,
+    /// Possible threat.
+    Moderate,
+    /// Significant threat.
+    Severe,
+    /// Extraordinary threat.
+    Extreme,
+}
+
+impl FromStr for Severity {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Ok(match text {
+            "unknown" => Self::Unknown,
+            "minor" => Self::Minor,
+            "moderate" => Self::Moderate,
+            "severe" => Self::Severe,
+            "extreme" => Self::Extreme,
+            _ => {
+                let detail = "must be extreme, severe, moderate, minor or unknown";
+                return Err(Invalid::new("not_in_list", detail));
+            }
+        })
+    }
+}
+
+/// Who wrote a post.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Author {
+    /// Their id.
+    pub user_id: UserId,
+    /// Their name when they wrote it.
+    pub username: String,
+}
+
+/// A free word for what a post is about: `smoke`, `same:006085`. 1 to 64 of `a-z`, `0-9`, `:`, `_` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tag(String);
+
+impl Tag {
+    /// The word.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let rest = |c: char| first(c) || matches!(c, ':' | '_' | '-');
+        if text.len() <= 64 && text.starts_with(first) && text.chars().all(rest) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new(
+                "invalid_tag",
+                "must be 1 to 64 of a-z, 0-9, :, _ and -, beginning with a letter or digit",
+            ))
+        }
+    }
+}
+
+impl TryFrom<String> for Tag {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Tag> for String {
+    fn from(tag: Tag) -> Self {
+        tag.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Up to ten tags, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tags(BTreeSet<Tag>);
+
+impl Tags {
+    /// The most that a post or a subscription has.
+    pub const MOST: usize = 10;
+
+    /// These tags, each once.
+    pub fn new(tags: impl IntoIterator<Item = Tag>) -> Self {
+        Self(tags.into_iter().collect())
+    }
+
+    /// Reads the field `tags`; none where it is absent.
+    pub fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        if !fields.has("tags") {
+            return Some(Self::default());
+        }
+        let list = fields.list("tags", Self::MOST, parsed(str::parse))?;
+        let (count, tags) = (list.len(), Self::new(list));
+        if tags.0.len() < count {
+            return fields.refuse("tags", Invalid::new("not_unique", "must not name a tag twice"));
+        }
+        Some(tags)
+    }
+
+    /// Each tag, in order.
+    #[must_use]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Tag> {
+        self.0.iter()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is one of them.
+    #[must_use]
+    pub fn contains(&self, tag: &Tag) -> bool {
+        self.0.contains(tag)
+    }
+}
+
+/// What a person asks to be posted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPost {
+    /// One line: 1 to 200 characters.
+    pub title: String,
+    /// The rest: up to 5,000 characters.
+    pub body: Option<String>,
+    /// Its category.
+    pub category: CategoryName,
+    /// Its tags.
+    pub tags: Tags,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it happens.
+    pub location: Point,
+    /// When it begins: then it is an event.
+    pub starts_at: Option<Timestamp>,
+    /// When it ends: after its beginning.
+    pub ends_at: Option<Timestamp>,
+    /// From when on it is no longer listed: within a year.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl NewPost {
+    /// Reads the body of `create-post`.
+    pub fn from_json(body: &Value, now: Timestamp) -> Result<Self, Refusal> {
+        let mut fields = Fields::of(body)?;
+        let title = fields.required("title", text(1, 200));
+        let text_body = fields.optional("body", text(0, 5_000));
+        let category = fields.required("category", parsed(str::parse));
+        let tags = Tags::read(&mut fields);
+        let severity = fields.optional("severity", parsed(str::parse)).unwrap_or_default();
+        let location = fields.required_object("location", Point::read);
+        let starts_at = fields.optional("starts_at", parsed(time::parse));
+        let ends_at = fields.optional("ends_at", parsed(time::parse));
+        let expires_at = fields.optional("expires_at", parsed(time::parse));
+        if ends_at.is_some_and(|ends| ends <= starts_at.unwrap_or(now)) {
+            let detail = "must be after starts_at, or after now where there is none";
+            fields.refuse::<()>("ends_at", Invalid::new("out_of_range", detail));
+        }
+        if expires_at.is_some_and(|expires| expires <= now || expires > time::after(now, YEAR)) {
+            let detail = "must be in the future, and at most a year ahead";
+            fields.refuse::<()>("expires_at", Invalid::new("out_of_range", detail));
+        }
+        let (Some(title), Some(category), Some(tags), Some(location)) = (title, category, tags, location)
+        else {
+            return Err(fields.refusal());
+        };
+        fields.finish()?;
+        Ok(Self {
+            title,
+            body: text_body,
+            category,
+            tags,
+            severity,
+            location,
+            starts_at,
+            ends_at,
+            expires_at,
+        })
+    }
+
+    /// The post that it becomes: the same one, for the same id and author.
+    #[must_use]
+    pub fn into_post(self, post_id: PostId, author: Author) -> Post {
+        Post {
+            post_id,
+            kind: if self.starts_at.is_some() { PostKind::Event } else { PostKind::Report },
+            status: PostStatus::Active,
+            title: self.title,
+            body: self.body,
+            category: self.category,
+            tags: self.tags,
+            severity: self.severity,
+            location: self.location,
+            author: Some(author),
+            source: None,
+            created_at: post_id.time(),
+            updated_at: post_id.time(),
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            expires_at: self.expires_at,
+            confirmations: 0,
+        }
+    }
+}
+
+/// 366 days, in seconds.
+const YEAR: u64 = 366 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_mistake_is_named_with_its_place() {
+        let body = json!({
+            "title": "", "category": "Fire", "tags": ["smoke", "Big"], "severity": "bad",
+            "location": {"lat": 91, "lon": "5", "alt": 3}, "starts_at": "tonight", "a/b": 1,
+        });
+        let refusal = NewPost::from_json(&body, time::now()).unwrap_err();
+        let found: Vec<_> = refusal.errors.iter().map(|e| (e.pointer.as_str(), e.code)).collect();
+        assert_eq!(
+            found,
+            [
+                ("/title", "too_short"),
+                ("/category", "invalid_category"),
+                ("/tags/1", "invalid_tag"),
+                ("/severity", "not_in_list"),
+                ("/location/lat", "out_of_range"),
+                ("/location/lon", "wrong_type"),
+                ("/location/alt", "unknown_field"),
+                ("/starts_at", "invalid_time"),
+                ("/a~1b", "unknown_field"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_post_is_written_and_read_again() {
+        let body = json!({"title": "Smoke", "category": "fire", "tags": ["smoke"], "location": {"lat": 60.4, "lon": 5.3}});
+        let now = time::now();
+        let author = Author { user_id: UserId::new(now), username: "ada".into() };
+        let post = NewPost::from_json(&body, now).unwrap().into_post(PostId::new(now), author);
+        let again: Post = serde_json::from_str(&serde_json::to_string(&post).unwrap()).unwrap();
+        assert_eq!(again, post);
+        assert_eq!(post.created_at, now);
+    }
+}

@@ -1,0 +1,483 @@
+//! What is done with posts: accepted into the log, stored, read, and listed near a place.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    future::Future,
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Error, Refusal, Result,
+    access_token::Caller,
+    category::{self, Categories, CategoryName},
+    cursor::{Cursor, Limit, Page, Scope},
+    error::{Invalid, Kind},
+    ids::{PostId, UserId},
+    place::{Cell, Circle, Point},
+    post::{Author, NewPost, Post, Severity, Tags},
+    post_log::{PostLog, PostRecord},
+    subscription::{Happening, Wish},
+    time::{self, Timestamp},
+};
+
+/// Reads posts.
+pub trait Posts: Sync {
+    /// These posts, in any order; those that are not there are left out. Read consistently.
+    fn get(&self, ids: &[PostId]) -> impl Future<Output = Result<Vec<Post>>> + Send;
+}
+
+/// Stores posts.
+pub trait PostStore: Sync {
+    /// Stores each post that is not there yet, with its entries in the place index, which are there before it is.
+    /// Answers for each in turn; storing a post again changes nothing.
+    fn store(&self, posts: &[Post]) -> impl Future<Output = Vec<Result<Stored>>> + Send;
+}
+
+/// What became of a post that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is new.
+    New,
+    /// It was there.
+    Already,
+}
+
+/// Keeps posts at hand for a while: they are read there first.
+pub trait PostCache: Sync {
+    /// Those of these posts that are at hand, in any order.
+    fn get(&self, ids: &[PostId]) -> impl Future<Output = Result<Vec<Post>>> + Send;
+    /// Keeps these posts, but none in place of one that is there.
+    fn put(&self, posts: &[Post]) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Reads posts by place.
+pub trait PlaceIndex: Sync {
+    /// Up to `limit` entries under a key, the newest first, from the first one before `before` on. Read consistently.
+    fn newest(
+        &self,
+        key: &PlaceKey,
+        before: Option<PostId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<PlaceEntry>>> + Send;
+}
+
+/// Where in the place index a post stands: once for each of [`PlaceKey::RESOLUTIONS`], and once for its category.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PlaceKey {
+    /// All posts in a cell.
+    Cell(Cell),
+    /// All posts of a category, anywhere.
+    Anywhere(CategoryName),
+}
+
+/// What the place index knows of a post: enough to tell whether it is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlaceEntry {
+    /// The post.
+    pub post_id: PostId,
+    /// Its category.
+    pub category: CategoryName,
+    /// Its tags.
+    pub tags: Tags,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it happens.
+    pub location: Point,
+}
+
+impl Happening for PlaceEntry {
+    fn category(&self) -> &CategoryName {
+        &self.category
+    }
+
+    fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
+    fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    fn location(&self) -> Point {
+        self.location
+    }
+}
+
+impl PlaceEntry {
+    /// A post's entry.
+    #[must_use]
+    pub fn of(post: &Post) -> Self {
+        Self {
+            post_id: post.post_id,
+            category: post.category.clone(),
+            tags: post.tags.clone(),
+            severity: post.severity,
+            location: post.location,
+        }
+    }
+}
+
+impl PlaceKey {
+    /// The resolutions of the index: edges of 1.4, 9.9 and 69 km. A circle is looked up at the finest one at which few
+    /// cells cover it.
+    pub const RESOLUTIONS: [u8; 3] = [7, 5, 3];
+    /// How many cells are few.
+    const FEW: usize = 32;
+
+    /// The keys under which a post is stored.
+    #[must_use]
+    pub fn of(post: &Post) -> Vec<Self> {
+        let path = post.location.cell(Self::RESOLUTIONS[0]);
+        let cells = Self::RESOLUTIONS.iter().map(|resolution| Self::Cell(path.ancestor(*resolution)));
+        cells.chain([Self::Anywhere(post.category.clone())]).collect()
+    }
+
+    /// Keys under which all posts are that lie in a circle.
+    #[must_use]
+    pub fn within(circle: Circle) -> BTreeSet<Self> {
+        Self::at_the_finest(|resolution| Self::cells(circle, resolution).collect())
+    }
+
+    /// Keys under which all posts are that match one of these wishes.
+    #[must_use]
+    pub fn wished_for<'a>(wishes: &(impl Iterator<Item = &'a Wish> + Clone)) -> BTreeSet<Self> {
+        Self::at_the_finest(|resolution| {
+            let keys = wishes.clone().flat_map(|wish| match wish.area {
+                Some(area) => Self::cells(area, resolution).collect(),
+                None => vec![Self::Anywhere(wish.category.clone())],
+            });
+            keys.collect()
+        })
+    }
+
+    fn at_the_finest(keys: impl Fn(u8) -> BTreeSet<Self>) -> BTreeSet<Self> {
+        let [fine, middle, coarse] = Self::RESOLUTIONS;
+        let few = [fine, middle].into_iter().map(&keys).find(|keys| keys.len() <= Self::FEW);
+        few.unwrap_or_else(|| keys(coarse))
+    }
+
+    /// The cells of one resolution that cover a circle, or more than [`Self::FEW`] coarser ones, which do not do.
+    fn cells(circle: Circle, resolution: u8) -> impl Iterator<Item = Self> {
+        circle.cover(resolution, resolution, usize::MAX).into_iter().map(Self::Cell)
+    }
+}
+
+/// The newest posts under several keys, merged: the way from the place index to every list.
+#[derive(Debug)]
+pub struct Newest<'a, I> {
+    index: &'a I,
+    streams: Vec<Stream>,
+    chunk: usize,
+    /// How many entries may still be read.
+    budget: usize,
+    last: Option<PostId>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    key: PlaceKey,
+    before: Option<PostId>,
+    read: VecDeque<PlaceEntry>,
+    ended: bool,
+}
+
+/// What [`Newest`] found.
+#[derive(Debug)]
+pub struct Found {
+    /// The entries that were wanted, the newest first.
+    pub entries: Vec<PlaceEntry>,
+    /// The last entry that was looked at, wanted or not, if there may be more after it.
+    pub more_after: Option<PostId>,
+}
+
+impl<'a, I: PlaceIndex> Newest<'a, I> {
+    /// How many entries one list looks at: some 100 reads of an eighth of a megabyte at the worst.
+    const BUDGET: usize = 5_000;
+    const CONCURRENT_READS: usize = 16;
+
+    /// Begins after `before`.
+    pub fn new(index: &'a I, keys: BTreeSet<PlaceKey>, before: Option<PostId>) -> Self {
+        let streams: Vec<_> =
+            keys.into_iter().map(|key| Stream { key, before, read: VecDeque::new(), ended: false }).collect();
+        Self { index, streams, chunk: 0, budget: Self::BUDGET, last: before }
+    }
+
+    /// The next `count` entries that are wanted, or fewer at the end, or when the budget is spent.
+    pub async fn take(&mut self, count: usize, wanted: impl Fn(&PlaceEntry) -> bool) -> Result<Found> {
+        self.chunk = count.clamp(10, 100);
+        let mut entries = Vec::new();
+        while entries.len() < count {
+            self.refill().await?;
+            let newest =
+                self.streams.iter_mut().max_by_key(|stream| stream.read.front().map(|entry| entry.post_id));
+            let Some(entry) = newest.and_then(|stream| stream.read.pop_front()) else {
+                return Ok(Found { entries, more_after: None });
+            };
+            // A post can stand under two of the keys: then it comes twice in a row.
+            let again = self.last == Some(entry.post_id);
+            self.last = Some(entry.post_id);
+            if !again && wanted(&entry) {
+                entries.push(entry);
+            }
+            if self.is_spent() {
+                break;
+            }
+        }
+        Ok(Found { entries, more_after: self.last })
+    }
+
+    /// Whether it has looked at as many entries as one list may.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.budget == 0
+    }
+
+    /// Reads on wherever the next entry is not known.
+    async fn refill(&mut self) -> Result<()> {
+        let (index, chunk) = (self.index, self.chunk);
+        let dry = self.streams.iter_mut().filter(|stream| stream.read.is_empty() && !stream.ended);
+        let read: Vec<usize> = stream::iter(dry)
+            .map(|stream| async move {
+                let entries = index.newest(&stream.key, stream.before, chunk).await?;
+                stream.ended = entries.len() < chunk;
+                stream.before = entries.last().map(|entry| entry.post_id).or(stream.before);
+                stream.read = entries.into();
+                Ok::<_, Error>(stream.read.len())
+            })
+            .buffer_unordered(Self::CONCURRENT_READS)
+            .try_collect()
+            .await?;
+        self.budget = self.budget.saturating_sub(read.into_iter().sum());
+        Ok(())
+    }
+}
+
+/// A key that makes a repeated request the same post: 1 to 255 visible ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// Parses the header.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("invalid_idempotency_key", "must be 1 to 255 visible ASCII characters"))
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Remembers which post a request was.
+pub trait Idempotency: Sync {
+    /// Claims a key for a request, or answers what it was claimed for. A claim lasts for a day.
+    fn claim(
+        &self,
+        owner: UserId,
+        key: &IdempotencyKey,
+        claim: &Claim,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Claim>> + Send;
+}
+
+/// The request behind a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The post that it is.
+    pub post_id: PostId,
+    /// A hash of its content.
+    pub fingerprint: String,
+}
+
+/// How long a claim lasts, in seconds.
+pub const CLAIM_SECONDS: u64 = 24 * 60 * 60;
+
+/// The ports of [`create`].
+#[derive(Debug)]
+pub struct Creation<'a, C, I, L, P> {
+    /// The list of categories.
+    pub categories: &'a C,
+    /// The claims.
+    pub idempotency: &'a I,
+    /// The log.
+    pub log: &'a L,
+    /// The cache, for the author to read the post in at once.
+    pub cache: &'a P,
+}
+
+impl<C: Categories, I: Idempotency, L: PostLog, P: PostCache> Creation<'_, C, I, L, P> {
+    /// Accepts a post: once this answers, the log has it. The same key and content is the same post.
+    ///
+    /// What fails leaves nothing half done: a claim without a record only names the post that a repetition becomes.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        key: Option<IdempotencyKey>,
+        new: NewPost,
+        now: Timestamp,
+    ) -> Result<PostId> {
+        category::must_exist(self.categories, &new.category, "/category").await?;
+        let mut post_id = PostId::new(now);
+        if let Some(key) = key {
+            let mine = Claim { post_id, fingerprint: fingerprint(&new) };
+            let claim = self.idempotency.claim(caller.user_id, &key, &mine, now).await?;
+            if claim.fingerprint != mine.fingerprint {
+                let detail = "this Idempotency-Key came with another post before";
+                return Err(Refusal::new(Kind::Conflict, "idempotency_key_reused", detail).into());
+            }
+            post_id = claim.post_id;
+        }
+        let author = Author { user_id: caller.user_id, username: caller.username.clone() };
+        let post = new.into_post(post_id, author);
+        self.log.append(&PostRecord::created(post.clone())).await.map_err(|error| {
+            tracing::error!(%error, %post_id, "the log did not take a post");
+            let detail = "the post was not accepted; send it again, with the same Idempotency-Key";
+            Refusal::unavailable("log_unavailable", detail, Duration::from_secs(5))
+        })?;
+        if let Err(error) = self.cache.put(&[post]).await {
+            tracing::warn!(%error, %post_id, "an accepted post is not in the cache: its author reads it once stored");
+        }
+        Ok(post_id)
+    }
+}
+
+fn fingerprint(new: &NewPost) -> String {
+    // `Debug` of the parsed post, so that spaces and the order of the JSON do not matter.
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{new:?}")))
+}
+
+/// Reads one post, from the cache or the storage.
+pub async fn get(cache: &impl PostCache, posts: &impl Posts, id: PostId) -> Result<Post> {
+    let found = read(cache, posts, &[id]).await?;
+    found.into_iter().next().ok_or_else(|| Refusal::not_found("post").into())
+}
+
+/// Reads posts, each from the cache or the storage, in the order of `ids`. What the cache lacked is put there; where it
+/// fails, the storage alone serves.
+pub async fn read(cache: &impl PostCache, posts: &impl Posts, ids: &[PostId]) -> Result<Vec<Post>> {
+    let mut found = cache.get(ids).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the post cache failed: posts are read from the storage");
+        Vec::new()
+    });
+    let missing: Vec<_> =
+        ids.iter().copied().filter(|id| found.iter().all(|post| post.post_id != *id)).collect();
+    if !missing.is_empty() {
+        let stored = posts.get(&missing).await?;
+        if !stored.is_empty()
+            && let Err(error) = cache.put(&stored).await
+        {
+            tracing::warn!(%error, "the post cache failed: posts are not kept at hand");
+        }
+        found.extend(stored);
+    }
+    let at = |post: &Post| ids.iter().position(|id| *id == post.post_id);
+    found.sort_by_key(at);
+    Ok(found)
+}
+
+/// Whether a post is still listed.
+#[must_use]
+pub fn is_listed(post: &Post, now: Timestamp) -> bool {
+    post.expires_at.is_none_or(|expires| expires > now)
+}
+
+/// A list of posts around a point.
+#[derive(Clone, Debug)]
+pub struct Near {
+    /// Where.
+    pub circle: Circle,
+    /// Only of this category.
+    pub category: Option<CategoryName>,
+    /// How many.
+    pub limit: Limit,
+    /// After which.
+    pub before: Option<Cursor>,
+}
+
+/// A post, and how far it is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NearPost {
+    /// The post.
+    #[serde(flatten)]
+    pub post: Post,
+    /// Its distance from the point that was asked for, in metres.
+    pub distance_m: f64,
+}
+
+impl Near {
+    /// Which list it is a page of.
+    #[must_use]
+    pub fn scope(circle: Circle, category: Option<&CategoryName>) -> Scope {
+        let centre = circle.centre();
+        let numbers = [centre.lat(), centre.lon(), circle.radius_m()].map(|number| number.to_string());
+        Scope::of(numbers.into_iter().chain(category.map(ToString::to_string)))
+    }
+
+    /// The posts in the circle, newest first.
+    pub async fn list(
+        &self,
+        index: &impl PlaceIndex,
+        cache: &impl PostCache,
+        posts: &impl Posts,
+        now: Timestamp,
+    ) -> Result<Page<NearPost>> {
+        let mut newest =
+            Newest::new(index, PlaceKey::within(self.circle), self.before.map(|cursor| cursor.0));
+        let wanted = |entry: &PlaceEntry| {
+            self.circle.contains(entry.location)
+                && self.category.as_ref().is_none_or(|category| *category == entry.category)
+        };
+        let mut items = Vec::new();
+        loop {
+            let found = newest.take(self.limit.get() - items.len(), wanted).await?;
+            let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
+            let listed = read(cache, posts, &ids).await?.into_iter().filter(|post| is_listed(post, now));
+            items.extend(listed.map(|post| {
+                let distance_m = (self.circle.centre().distance_m(post.location) * 10.0).round() / 10.0;
+                NearPost { post, distance_m }
+            }));
+            let Some(last) = found.more_after else { return Ok(Page::whole(items)) };
+            if items.len() == self.limit.get() || newest.is_spent() {
+                let scope = Self::scope(self.circle, self.category.as_ref());
+                return Ok(Page { items, next_cursor: Some(Cursor(last).encode(scope)) });
+            }
+        }
+    }
+}
+
+/// Makes sure that these posts are stored; answers for each in turn.
+pub async fn ensure_stored(posts: &impl Posts, store: &impl PostStore, wanted: &[Post]) -> Vec<Result<()>> {
+    let ids: Vec<_> = wanted.iter().map(|post| post.post_id).collect();
+    let there: BTreeSet<PostId> = match posts.get(&ids).await {
+        Ok(there) => there.into_iter().map(|post| post.post_id).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell which posts are stored: all are stored again");
+            BTreeSet::new()
+        }
+    };
+    let missing: Vec<_> = wanted.iter().filter(|post| !there.contains(&post.post_id)).cloned().collect();
+    let mut stored = if missing.is_empty() { Vec::new() } else { store.store(&missing).await }.into_iter();
+    let one = |post: &Post| {
+        if there.contains(&post.post_id) {
+            Ok(())
+        } else {
+            stored.next().unwrap_or(Ok(Stored::Already)).map(drop)
+        }
+    };
+    wanted.iter().map(one).collect()
+}
+
+/// Publishes a sign of life into the log.
+pub async fn send_heartbeat(log: &impl PostLog) -> Result<()> {
+    log.append(&PostRecord::heartbeat(time::now())).await
+}

@@ -1,0 +1,291 @@
+//! Pushes: from a post's audience to the phones.
+//!
+//! `notify-subscribers` cuts an audience into [`PushJob`]s, and `deliver-push` does one each. What is promised: every
+//! device gets a push, and a repetition does not ring twice. A push is reserved before it is sent and recorded after;
+//! only a crash between the two can send one twice, and a phone shows that as one, by its collapse key.
+
+use std::{future::Future, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    audience::{self, Audience},
+    device::{Device, DeviceEditor, DeviceId, DeviceToken},
+    ids::{PostId, SubscriptionId, UserId},
+    post::Post,
+    posts,
+    time::Timestamp,
+};
+
+/// Takes push jobs.
+pub trait PushQueue: Sync {
+    /// Returns once all jobs are queued. After an error some may be: to queue them again is harmless.
+    fn enqueue(&self, jobs: &[PushJob]) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A post, and some of those whose phones ring for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PushJob {
+    /// The post.
+    pub post: Post,
+    /// Up to [`PushJob::MOST_RECIPIENTS`].
+    pub recipients: Vec<PushRecipient>,
+}
+
+/// Whose phone rings, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushRecipient {
+    /// The user.
+    pub user_id: UserId,
+    /// The subscription that matched.
+    pub subscription_id: SubscriptionId,
+}
+
+impl PushJob {
+    /// How many recipients one job has: enough to be worth a message, few enough for one invocation's time.
+    pub const MOST_RECIPIENTS: usize = 50;
+}
+
+/// Queues the pushes of a post: to its audience, but not to its author. Answers how many people that is.
+pub async fn notify(audience: &impl Audience, queue: &impl PushQueue, post: &Post) -> Result<usize> {
+    let author = post.author.as_ref().map(|author| author.user_id);
+    let recipients: Vec<_> = audience::of(audience, post)
+        .await?
+        .into_iter()
+        .filter(|recipient| Some(recipient.user_id) != author)
+        .filter_map(|recipient| {
+            let subscription_id = recipient.push_because?;
+            Some(PushRecipient { user_id: recipient.user_id, subscription_id })
+        })
+        .collect();
+    let jobs: Vec<_> = recipients
+        .chunks(PushJob::MOST_RECIPIENTS)
+        .map(|recipients| PushJob { post: post.clone(), recipients: recipients.to_vec() })
+        .collect();
+    if !jobs.is_empty() {
+        queue.enqueue(&jobs).await?;
+    }
+    Ok(recipients.len())
+}
+
+/// Where pushes to a device are sent: the gateway's own address of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Endpoint(pub String);
+
+/// Sends pushes to devices.
+pub trait PushGateway: Sync {
+    /// The endpoint of a device: the same again, where it has one, and switched on.
+    fn register(
+        &self,
+        owner: UserId,
+        device_id: &DeviceId,
+        token: &DeviceToken,
+    ) -> impl Future<Output = Result<Endpoint>> + Send;
+    /// Removes an endpoint.
+    fn unregister(&self, endpoint: &Endpoint) -> impl Future<Output = Result<()>> + Send;
+    /// Sends a push. An error is worth another try.
+    fn publish(&self, device: &Device, push: &Push) -> impl Future<Output = Result<Published>> + Send;
+}
+
+/// What a phone shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Push {
+    /// The post. It is the collapse key too: a later push of the same post takes the place of the one before.
+    pub post: Post,
+    /// Why this person gets it.
+    pub because: SubscriptionId,
+    /// How long it is worth delivering.
+    pub time_to_live: Duration,
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The gateway took it.
+    Accepted,
+    /// There is no such endpoint (any more).
+    EndpointMissing,
+    /// The platform said that the token is dead.
+    EndpointDisabled,
+}
+
+/// Remembers which pushes were sent.
+pub trait Deliveries: Sync {
+    /// Reserves a push, so that nobody else sends it for [`RESERVED_SECONDS`].
+    fn reserve(&self, push: &PushKey, now: Timestamp) -> impl Future<Output = Result<Reservation>> + Send;
+    /// Records what became of it, with the reason that it was for.
+    fn record(
+        &self,
+        push: &PushKey,
+        because: SubscriptionId,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<()>> + Send;
+    /// Gives a reservation back: the push was not sent.
+    fn release(&self, push: &PushKey) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Which push: of a post, to a device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PushKey {
+    /// The post.
+    pub post_id: PostId,
+    /// The device's owner.
+    pub user_id: UserId,
+    /// The device.
+    pub device_id: DeviceId,
+}
+
+/// Whether a push may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// It may.
+    Ours,
+    /// It was.
+    Done,
+    /// Somebody else is about to: look again later.
+    Held,
+}
+
+/// How long a reservation holds, in seconds: longer than any invocation of `deliver-push`.
+pub const RESERVED_SECONDS: u64 = 60;
+
+/// What became of a push, for the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The gateway took it.
+    Pushed,
+    /// The device's token was dead; the device was removed.
+    DeviceGone,
+    /// The post was no longer listed when its turn came.
+    Expired,
+}
+
+/// How many of a job's recipients are served at once.
+const CONCURRENT_RECIPIENTS: usize = 16;
+/// How long a push is worth delivering: a day.
+const TIME_TO_LIVE: Duration = Duration::from_hours(24);
+
+/// The ports of [`Delivery::deliver`].
+#[derive(Debug)]
+pub struct Delivery<'a, D, G, R> {
+    /// The recipients' devices.
+    pub devices: &'a D,
+    /// The way to them.
+    pub gateway: &'a G,
+    /// What was sent.
+    pub deliveries: &'a R,
+}
+
+/// What became of a job's pushes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Sent now.
+    pub pushed: usize,
+    /// Not sent, for good.
+    pub refused: usize,
+    /// Sent by an earlier try.
+    pub done: usize,
+    /// To be tried again.
+    pub failed: usize,
+}
+
+impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
+    /// Sends a job's pushes. One that fails does not hold up the others; the job is done when none failed.
+    pub async fn deliver(&self, job: &PushJob, now: Timestamp) -> Tally {
+        let one = |recipient: PushRecipient| async move {
+            let devices = match self.devices.of(recipient.user_id).await {
+                Ok(devices) => devices,
+                Err(error) => {
+                    tracing::warn!(%error, user_id = %recipient.user_id, "cannot read a recipient's devices");
+                    return Tally { failed: 1, ..Tally::default() };
+                }
+            };
+            let mut tally = Tally::default();
+            for device in devices {
+                match self.ring(&job.post, recipient, &device, now).await {
+                    Ok(Some(Outcome::Pushed)) => tally.pushed += 1,
+                    Ok(Some(Outcome::DeviceGone | Outcome::Expired)) => tally.refused += 1,
+                    Ok(None) => tally.done += 1,
+                    Err(error) => {
+                        tracing::warn!(%error, user_id = %recipient.user_id, device_id = %device.device_id, "a push failed");
+                        tally.failed += 1;
+                    }
+                }
+            }
+            tally
+        };
+        stream::iter(job.recipients.iter().copied())
+            .map(one)
+            .buffer_unordered(CONCURRENT_RECIPIENTS)
+            .fold(Tally::default(), |sum, tally| async move { sum.plus(tally) })
+            .await
+    }
+
+    /// Rings one device, unless it has rung: `None` says so.
+    async fn ring(
+        &self,
+        post: &Post,
+        recipient: PushRecipient,
+        device: &Device,
+        now: Timestamp,
+    ) -> Result<Option<Outcome>> {
+        let user_id = recipient.user_id;
+        let key = PushKey { post_id: post.post_id, user_id, device_id: device.device_id.clone() };
+        match self.deliveries.reserve(&key, now).await? {
+            Reservation::Ours => {}
+            Reservation::Done => return Ok(None),
+            Reservation::Held => {
+                return Err(crate::Error::unavailable("deliveries", "another try holds this push"));
+            }
+        }
+        let sent = if posts::is_listed(post, now) {
+            self.send(post, recipient, device).await
+        } else {
+            Ok(Outcome::Expired)
+        };
+        let outcome = match sent {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // If this fails too, the reservation runs out by itself.
+                self.deliveries.release(&key).await.ok();
+                return Err(error);
+            }
+        };
+        self.deliveries.record(&key, recipient.subscription_id, outcome, now).await?;
+        Ok(Some(outcome))
+    }
+
+    async fn send(&self, post: &Post, recipient: PushRecipient, device: &Device) -> Result<Outcome> {
+        let because = recipient.subscription_id;
+        let push = Push { post: post.clone(), because, time_to_live: TIME_TO_LIVE };
+        let mut published = self.gateway.publish(device, &push).await?;
+        if published == Published::EndpointMissing {
+            let endpoint = self.gateway.register(recipient.user_id, &device.device_id, &device.token).await?;
+            let repaired = Device { endpoint, ..device.clone() };
+            self.devices.put(recipient.user_id, &repaired).await?;
+            published = self.gateway.publish(&repaired, &push).await?;
+        }
+        if published == Published::Accepted {
+            return Ok(Outcome::Pushed);
+        }
+        self.devices.remove(recipient.user_id, &device.device_id).await?;
+        self.gateway.unregister(&device.endpoint).await?;
+        Ok(Outcome::DeviceGone)
+    }
+}
+
+impl Tally {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            pushed: self.pushed + other.pushed,
+            refused: self.refused + other.refused,
+            done: self.done + other.done,
+            failed: self.failed + other.failed,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Rate limits: how often something may be done, by whom.
+
+use std::{future::Future, time::Duration};
+
+use crate::{Refusal, Result, error::Kind, ids::UserId};
+
+/// A limit: so many times in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Its name, in keys and logs.
+    pub name: &'static str,
+    /// How many times.
+    pub most: u32,
+    /// In how long.
+    pub window: Duration,
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Sign-ups from one address: a school's or a town hall's whole class, but no more.
+pub const SIGN_UP: RateLimit = RateLimit { name: "sign-up", most: 60, window: Duration::from_hours(1) };
+/// Sign-ins (and tokens of mails tried) from one address.
+pub const SIGN_IN_FROM_ADDRESS: RateLimit = RateLimit { name: "sign-in-address", most: 60, window: MINUTE };
+/// Sign-ins to one account: a password is not found by trying.
+pub const SIGN_IN_TO_ACCOUNT: RateLimit =
+    RateLimit { name: "sign-in-account", most: 10, window: Duration::from_mins(5) };
+/// Mails to one address: nobody's inbox is filled through us.
+pub const MAIL_TO_ADDRESS: RateLimit =
+    RateLimit { name: "mail-address", most: 5, window: Duration::from_hours(1) };
+/// Sessions renewed from one address.
+pub const RENEWAL: RateLimit = RateLimit { name: "renewal", most: 300, window: MINUTE };
+/// Posts of one account.
+pub const POSTING: RateLimit = RateLimit { name: "posting", most: 60, window: MINUTE };
+/// Other changes by one account.
+pub const CHANGING: RateLimit = RateLimit { name: "changing", most: 240, window: MINUTE };
+/// Reads by one account.
+pub const READING: RateLimit = RateLimit { name: "reading", most: 1_200, window: MINUTE };
+
+/// Counts.
+pub trait RateLimiter: Sync {
+    /// Counts one more by `who`, in the limit's window; answers how long to wait, if it is one too many.
+    fn count(&self, limit: RateLimit, who: &str) -> impl Future<Output = Result<Option<Duration>>> + Send;
+}
+
+/// Refuses what is done too often. If nobody can count, it is allowed, and the log says so.
+pub async fn check(limiter: &impl RateLimiter, limit: RateLimit, who: &str) -> Result<(), Refusal> {
+    match limiter.count(limit, who).await {
+        Ok(None) => Ok(()),
+        Ok(Some(wait)) => {
+            let detail = format!("at most {} in {} s; wait", limit.most, limit.window.as_secs());
+            let refusal = Refusal::new(Kind::RateLimited, "rate_limited", detail);
+            Err(Refusal { retry_after: Some(wait), ..refusal })
+        }
+        Err(error) => {
+            tracing::warn!(%error, limit = limit.name, "rate limits are not counted");
+            Ok(())
+        }
+    }
+}
+
+/// Refuses what an account does too often.
+pub async fn check_account(
+    limiter: &impl RateLimiter,
+    limit: RateLimit,
+    user_id: UserId,
+) -> Result<(), Refusal> {
+    check(limiter, limit, &user_id.to_string()).await
+}

@@ -1,0 +1,310 @@
+//! Timelines: each user's newest posts, kept at hand in Redis, with the storage behind.
+//!
+//! A timeline is what its owner's subscriptions match. The storage can always tell what that is ([`Newest`] over the
+//! place index); the cache only hastens it. So a timeline that is not cached is rebuilt when it is read, and only
+//! timelines that are cached are written to: a person who has not looked for a week costs nothing.
+//!
+//! A cached timeline knows its *floor*: it holds every matching post that is newer. Below the floor the storage serves,
+//! with the same cursor. While a timeline is rebuilt its floor is at the end of time: it holds what is loaded meanwhile,
+//! and promises nothing.
+//!
+//! No post is missed between the two: [`load`] stores a post before it looks which timelines exist, and a rebuild
+//! creates the timeline before it reads the storage. Whichever comes first, the other sees it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+};
+
+use futures::{StreamExt as _, stream};
+use serde::Serialize;
+
+use crate::{
+    Error, Result,
+    audience::{self, Audience, Recipient},
+    cursor::{Cursor, Limit, Page, Scope},
+    ids::{PostId, SubscriptionId, UserId},
+    post::Post,
+    posts::{self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, PostStore, Posts},
+    subscription::{Happening, Subscription, Subscriptions},
+    time::Timestamp,
+};
+
+/// How many posts a cached timeline holds; older ones are read from the storage.
+pub const CAPACITY: usize = 500;
+
+/// How long a cached timeline, and the posts in it, outlive the last look at it, in seconds: a week.
+pub const LIFETIME_SECONDS: u64 = 7 * 24 * 60 * 60;
+
+/// Reads cached timelines, and rebuilds them.
+pub trait Timelines: Sync {
+    /// Up to `limit` entries before a post, the newest first, with the posts that are at hand; none where the timeline is
+    /// not cached. Extends its life.
+    fn page(
+        &self,
+        owner: UserId,
+        before: Option<PostId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Option<CachedPage>>> + Send;
+
+    /// Creates an empty timeline with its floor at the end of time, if nobody else rebuilds it now.
+    fn begin_rebuild(&self, owner: UserId) -> impl Future<Output = Result<Option<Rebuild>>> + Send;
+
+    /// Fills a timeline, and sets its floor; in vain, if it was forgotten in between.
+    fn finish_rebuild(
+        &self,
+        owner: UserId,
+        rebuild: Rebuild,
+        entries: &[Entry],
+        floor: Timestamp,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Adds posts to cached timelines.
+pub trait TimelineLoader: Sync {
+    /// Adds each post to those of its audience's timelines that are cached, and keeps the post at hand; answers how many
+    /// timelines took one. What a timeline has already stays as it is. What exceeds [`CAPACITY`] raises the floor.
+    fn load(&self, posts: &[(Post, Vec<Recipient>)]) -> impl Future<Output = Result<usize>> + Send;
+}
+
+/// Removes cached timelines.
+pub trait TimelineEraser: Sync {
+    /// Forgets a timeline, and ends its rebuild in vain: what it was built from has changed.
+    fn forget(&self, owner: UserId) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// An entry of a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The post.
+    pub post_id: PostId,
+    /// The subscription that matched.
+    pub because: SubscriptionId,
+}
+
+/// The right to rebuild a timeline, for some seconds: an adapter's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebuild(pub String);
+
+/// A part of a cached timeline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CachedPage {
+    /// Entries above the floor, the newest first.
+    pub entries: Vec<Entry>,
+    /// Those of their posts that are at hand, in any order.
+    pub posts: Vec<Post>,
+    /// The timeline holds every matching post that is newer than this.
+    pub floor: Timestamp,
+}
+
+/// The floor of a timeline that holds everything.
+pub const WHOLE: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// A post in a timeline, and why it is there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TimelineItem {
+    /// The post.
+    #[serde(flatten)]
+    pub post: Post,
+    /// Why.
+    pub because: Because,
+}
+
+/// Why somebody is told of a post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Because {
+    /// The subscription that matched.
+    pub subscription_id: SubscriptionId,
+}
+
+/// Which list a user's timeline is.
+#[must_use]
+pub fn scope(owner: UserId) -> Scope {
+    Scope::of(["timeline", &owner.to_string()])
+}
+
+/// The ports of [`Reading::page`].
+#[derive(Debug)]
+pub struct Reading<'a, T, S, I, C, P> {
+    /// The cached timelines.
+    pub timelines: &'a T,
+    /// The owner's subscriptions.
+    pub subscriptions: &'a S,
+    /// The place index.
+    pub index: &'a I,
+    /// The cached posts.
+    pub cache: &'a C,
+    /// The stored posts.
+    pub posts: &'a P,
+}
+
+impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Reading<'_, T, S, I, C, P> {
+    /// A page of a user's timeline: from the cache where it reaches, and from the storage beyond. Without the cache, the
+    /// storage serves alone.
+    pub async fn page(
+        &self,
+        owner: UserId,
+        before: Option<Cursor>,
+        limit: Limit,
+        now: Timestamp,
+    ) -> Result<Page<TimelineItem>> {
+        let (mut items, mut last) = (Vec::new(), before.map(|cursor| cursor.0));
+        loop {
+            let wanted = limit.get() - items.len();
+            let cached = self.timelines.page(owner, last, wanted).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the timelines failed: this one is read from the storage");
+                None
+            });
+            let Some(cached) = cached.filter(|page| page.floor <= now) else {
+                if last.is_none() {
+                    self.rebuild_alone(owner).await;
+                }
+                break;
+            };
+            let ended = cached.entries.len() < wanted;
+            last = cached.entries.last().map(|entry| entry.post_id).or(last);
+            let posts = self.fill(&cached).await?;
+            items.extend(cached.entries.iter().filter_map(|entry| item(&posts, *entry, now)));
+            if items.len() == limit.get() {
+                return Ok(page_before(owner, items, last));
+            }
+            if ended && cached.floor == WHOLE {
+                return Ok(Page::whole(items));
+            }
+            if ended {
+                break;
+            }
+        }
+        self.read_stored(owner, items, last, limit, now).await
+    }
+
+    /// The posts of a cached page: those at hand, and the others from the storage.
+    async fn fill(&self, page: &CachedPage) -> Result<HashMap<PostId, Post>> {
+        let mut posts: HashMap<_, _> = page.posts.iter().map(|post| (post.post_id, post.clone())).collect();
+        let missing: Vec<_> =
+            page.entries.iter().map(|entry| entry.post_id).filter(|id| !posts.contains_key(id)).collect();
+        if !missing.is_empty() {
+            let read = posts::read(self.cache, self.posts, &missing).await?;
+            posts.extend(read.into_iter().map(|post| (post.post_id, post)));
+        }
+        Ok(posts)
+    }
+
+    async fn read_stored(
+        &self,
+        owner: UserId,
+        mut items: Vec<TimelineItem>,
+        last: Option<PostId>,
+        limit: Limit,
+        now: Timestamp,
+    ) -> Result<Page<TimelineItem>> {
+        let subscriptions = self.subscriptions.of(owner).await?;
+        let mut newest = Newest::new(self.index, keys(&subscriptions), last);
+        loop {
+            let wanted = |entry: &PlaceEntry| because(&subscriptions, entry).is_some();
+            let found = newest.take(limit.get() - items.len(), wanted).await?;
+            let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
+            let posts = posts::read(self.cache, self.posts, &ids).await?;
+            let listed = posts.into_iter().filter(|post| posts::is_listed(post, now));
+            items.extend(listed.filter_map(|post| {
+                let subscription_id = because(&subscriptions, &post)?;
+                Some(TimelineItem { post, because: Because { subscription_id } })
+            }));
+            match found.more_after {
+                None => return Ok(Page::whole(items)),
+                more if items.len() == limit.get() || newest.is_spent() => {
+                    return Ok(page_before(owner, items, more));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Rebuilds a timeline that is not cached, unless somebody else does. Nobody waits for it to succeed: the page is
+    /// read from the storage all the same.
+    async fn rebuild_alone(&self, owner: UserId) {
+        let rebuilt = async {
+            let Some(rebuild) = self.timelines.begin_rebuild(owner).await? else { return Ok(()) };
+            let subscriptions = self.subscriptions.of(owner).await?;
+            let mut newest = Newest::new(self.index, keys(&subscriptions), None);
+            let found = newest.take(CAPACITY, |entry| because(&subscriptions, entry).is_some()).await?;
+            let entries: Vec<_> = found
+                .entries
+                .iter()
+                .filter_map(|entry| {
+                    let because = because(&subscriptions, entry)?;
+                    Some(Entry { post_id: entry.post_id, because })
+                })
+                .collect();
+            let floor = found.more_after.map_or(WHOLE, PostId::time);
+            self.timelines.finish_rebuild(owner, rebuild, &entries, floor).await
+        };
+        if let Err(error) = rebuilt.await {
+            tracing::warn!(%error, "a timeline was not rebuilt");
+        }
+    }
+}
+
+fn page_before(owner: UserId, items: Vec<TimelineItem>, last: Option<PostId>) -> Page<TimelineItem> {
+    Page { items, next_cursor: last.map(|last| Cursor(last).encode(scope(owner))) }
+}
+
+fn keys(subscriptions: &[Subscription]) -> BTreeSet<PlaceKey> {
+    PlaceKey::wished_for(&subscriptions.iter().map(|subscription| &subscription.wish))
+}
+
+/// The oldest subscription that matches: the same that [`audience::of`] names.
+fn because(subscriptions: &[Subscription], post: &impl Happening) -> Option<SubscriptionId> {
+    let matching = subscriptions.iter().filter(|subscription| subscription.wish.matches(post));
+    matching.map(|subscription| subscription.subscription_id).min()
+}
+
+fn item(posts: &HashMap<PostId, Post>, entry: Entry, now: Timestamp) -> Option<TimelineItem> {
+    let post = posts.get(&entry.post_id).filter(|post| posts::is_listed(post, now))?;
+    Some(TimelineItem { post: post.clone(), because: Because { subscription_id: entry.because } })
+}
+
+/// The ports of [`Loading::load`].
+#[derive(Debug)]
+pub struct Loading<'a, P, S, A, T> {
+    /// The stored posts.
+    pub posts: &'a P,
+    /// Where they are stored.
+    pub store: &'a S,
+    /// Who is told.
+    pub audience: &'a A,
+    /// The cached timelines.
+    pub timelines: &'a T,
+}
+
+/// How many posts' audiences are found at once.
+const CONCURRENT_AUDIENCES: usize = 8;
+
+impl<P: Posts, S: PostStore, A: Audience, T: TimelineLoader> Loading<'_, P, S, A, T> {
+    /// Adds posts to the cached timelines of their audiences; answers for each post in turn, with the number of its
+    /// audience. Loading a post again changes nothing.
+    pub async fn load(&self, posts: &[Post]) -> Vec<Result<usize>> {
+        let stored = posts::ensure_stored(self.posts, self.store, posts).await;
+        let audiences: Vec<Result<Vec<Recipient>>> = stream::iter(posts.iter().zip(stored))
+            .map(|(post, stored)| async move {
+                stored?;
+                audience::of(self.audience, post).await
+            })
+            .buffered(CONCURRENT_AUDIENCES)
+            .collect()
+            .await;
+        let mut loads = Vec::new();
+        let outcomes = posts.iter().zip(audiences).map(|(post, audience)| {
+            let audience = audience?;
+            let size = audience.len();
+            loads.push((post.clone(), audience));
+            Ok(size)
+        });
+        let outcomes = outcomes.collect();
+        if let Err(error) = self.timelines.load(&loads).await {
+            let cause = error.to_string();
+            return posts.iter().map(|_| Err(Error::unavailable("timelines", cause.clone()))).collect();
+        }
+        outcomes
+    }
+}
