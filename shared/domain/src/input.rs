@@ -255,13 +255,10 @@ pub fn out_of_range(least: f64, most: f64) -> Invalid {
 /// A text, if its length is within bounds and it has no control character but line breaks and tabs.
 pub fn bounded(text: &str, least: usize, most: usize) -> Result<&str, Invalid> {
     let length = text.chars().count();
-    if length < least {
-        let detail = if least == 1 {
-            "must not be empty".into()
-        } else {
-            format!("must have at least {least} characters")
-        };
-        Err(Invalid::new("too_short", detail))
+    if least > 0 && text.trim().is_empty() {
+        Err(Invalid::new("too_short", "must not be blank"))
+    } else if length < least {
+        Err(Invalid::new("too_short", format!("must have at least {least} characters")))
     } else if length > most {
         Err(Invalid::new("too_long", format!("must have at most {most} characters")))
     } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {

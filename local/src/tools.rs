@@ -1,0 +1,102 @@
+//! The programs that are not Rust: installed from PyPI into virtual environments under `.local/tools`, pinned, the first
+//! time that they are needed.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A set of programs: each has an environment of its own, since their dependencies disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Set {
+    /// What `local` runs: moto, a Redis, and cargo-lambda.
+    Run,
+    /// What checks the template.
+    Template,
+    /// What tries the contract.
+    Contract,
+}
+
+impl Set {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Template => "template",
+            Self::Contract => "contract",
+        }
+    }
+
+    const fn requirements(self) -> &'static str {
+        match self {
+            Self::Run => include_str!("../requirements/run.txt"),
+            Self::Template => include_str!("../requirements/template.txt"),
+            Self::Contract => include_str!("../requirements/contract.txt"),
+        }
+    }
+}
+
+/// An installed set.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    bin: PathBuf,
+}
+
+/// Written last, with the requirements that were installed: an environment without it, or with another, is made anew.
+const STAMP: &str = ".installed";
+
+impl Tools {
+    /// The set under `root`, installed if it is not there yet, or not as it is pinned now. `say` is told what goes on.
+    /// Blocks; a second call waits for the first, whichever process makes it.
+    pub fn ensure(root: &Path, set: Set, say: impl Fn(&str)) -> Result<Self> {
+        let environment = root.join(".local/tools").join(set.name());
+        fs::create_dir_all(&environment).with_context(|| format!("cannot make {}", environment.display()))?;
+        let lock = File::create(root.join(".local/tools").join(format!("{}.lock", set.name())))?;
+        lock.lock().context("cannot lock the tools")?;
+        let tools = Self { bin: environment.join("bin") };
+        let stamp = environment.join(STAMP);
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == set.requirements()) {
+            return Ok(tools);
+        }
+        say(&format!("installing tools into {} (the first time: a minute or two)", environment.display()));
+        fs::remove_dir_all(&environment)?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(&environment), &say)
+            .context("cannot make a Python environment: Python 3.10 or later with venv is needed")?;
+        let requirements = environment.join("requirements.txt");
+        fs::write(&requirements, set.requirements())?;
+        let mut pip = Command::new(tools.program("pip"));
+        pip.args(["install", "--disable-pip-version-check", "--progress-bar", "off", "--requirement"]).arg(requirements);
+        run(&mut pip, &say).context("cannot install the tools from PyPI")?;
+        fs::write(stamp, set.requirements())?;
+        Ok(tools)
+    }
+
+    /// The path of one of the set's programs.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+}
+
+/// Runs a command to its end, and shows a line for each package that it collects.
+fn run(command: &mut Command, say: &impl Fn(&str)) -> Result<()> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // pip says little on stderr: it fits the pipe, and is read when the child has ended.
+    if let Some(stdout) = child.stdout.take() {
+        for line in std::io::BufRead::lines(std::io::BufReader::new(stdout)) {
+            let line = line?;
+            if let Some(package) = line.strip_prefix("Collecting ") {
+                say(&format!("  {}", package.split(" (from").next().unwrap_or(package)));
+            }
+        }
+    }
+    let mut stderr = String::new();
+    if let Some(mut pipe) = child.stderr.take() {
+        pipe.read_to_string(&mut stderr)?;
+    }
+    let status = child.wait()?;
+    if status.success() { Ok(()) } else { bail!("{status}: {}", stderr.trim()) }
+}

@@ -1,0 +1,146 @@
+//! Who may do what, through the front door: registration, sessions, and that nobody touches another's things.
+
+mod town;
+
+use local::api_client::{ApiClient, PASSWORD, text};
+use reqwest::Method;
+use serde_json::{Value, json};
+use town::Town;
+
+#[tokio::test]
+async fn a_person_registers_verifies_signs_in_renews_and_signs_out() {
+    let town = Town::up().await;
+    let api = &town.api;
+    let registration = json!({"email": "ada@example.org", "username": "ada", "password": PASSWORD});
+    let login = json!({"email": "ADA@example.org", "password": PASSWORD});
+
+    let registered = api.post("/v1/auth/register", &registration).await.unwrap().expect(201).unwrap();
+    let refused = api.post("/v1/auth/login", &login).await.unwrap().expect(403).unwrap();
+    assert_eq!(refused["code"], "email_not_verified");
+
+    // Whoever did not get the mail registers again; then only the newest token is good.
+    let first_token = api.mailed_token("ada@example.org").await.unwrap();
+    let registered_again = api.post("/v1/auth/register", &registration).await.unwrap().expect(201).unwrap();
+    let token = api.mailed_token("ada@example.org").await.unwrap();
+    assert_ne!(first_token, token);
+    let _ = (registered, registered_again);
+    let refused = api.post("/v1/auth/verify-email", &json!({"token": first_token})).await.unwrap();
+    assert_eq!((refused.status, &refused.body["code"]), (400, &json!("token_invalid")));
+    let tokens = api.post("/v1/auth/verify-email", &json!({"token": token})).await.unwrap().expect(200).unwrap();
+    assert_eq!((&tokens["token_type"], &tokens["expires_in"]), (&json!("Bearer"), &json!(3600)));
+    let again = api.post("/v1/auth/verify-email", &json!({"token": token})).await.unwrap();
+    assert_eq!(again.status, 400);
+
+    // Taken, also in another case.
+    for (email, username, code) in
+        [("Ada@example.org", "adele", "email_taken"), ("adele@example.org", "ADA", "username_taken")]
+    {
+        let body = json!({"email": email, "username": username, "password": PASSWORD});
+        let taken = api.post("/v1/auth/register", &body).await.unwrap().expect(409).unwrap();
+        assert_eq!(taken["code"], code);
+    }
+
+    let wrong = json!({"email": "ada@example.org", "password": "not-the-password-at-all"});
+    let nobody = json!({"email": "nobody@example.org", "password": PASSWORD});
+    for credentials in [wrong, nobody] {
+        let refused = api.post("/v1/auth/login", &credentials).await.unwrap().expect(401).unwrap();
+        assert_eq!(refused["code"], "credentials_invalid");
+    }
+    let tokens = api.post("/v1/auth/login", &login).await.unwrap().expect(200).unwrap();
+
+    // The session rotates; the immediate predecessor is answered with the same successor; an older one ends it.
+    let first = text(&tokens, "session_token").unwrap();
+    let second = renew(api, &first).await.1;
+    assert_eq!(renew(api, &first).await.1["session_token"], second["session_token"]);
+    let (status, third) = renew(api, second["session_token"].as_str().unwrap()).await;
+    assert_eq!(status, 200);
+    let (status, problem) = renew(api, &first).await;
+    assert_eq!((status, &problem["code"]), (401, &json!("session_invalid")));
+    let (status, _) = renew(api, third["session_token"].as_str().unwrap()).await;
+    assert_eq!(status, 401, "the reuse ended the family");
+
+    // Signing out ends the session of the access token.
+    let tokens = api.post("/v1/auth/login", &login).await.unwrap().expect(200).unwrap();
+    let ada = api.with_token(text(&tokens, "access_token").unwrap());
+    assert_eq!(ada.delete("/v1/auth/session").await.unwrap().status, 204);
+    let (status, _) = renew(api, tokens["session_token"].as_str().unwrap()).await;
+    assert_eq!(status, 401);
+    town.down().await;
+}
+
+async fn renew(api: &ApiClient, token: &str) -> (u16, Value) {
+    let answer = api.with_token(token).send(Method::POST, "/v1/auth/session", None).await.unwrap();
+    (answer.status, answer.body)
+}
+
+#[tokio::test]
+async fn every_route_with_a_token_refuses_those_without() {
+    let town = Town::up().await;
+    let ada = town.person("ada").await;
+    let token = ada.api.access_token().unwrap();
+    let (head, rest) = token.split_once('.').unwrap();
+    let (claims, signature) = rest.split_once('.').unwrap();
+    let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
+    let swapped = format!("{head}.{claims}.{}", signature.chars().rev().collect::<String>());
+    let id = "0197f5b0-0000-7000-8000-000000000000";
+    let routes = [
+        (Method::POST, "/v1/posts".to_owned()),
+        (Method::GET, "/v1/posts?lat=60&lon=5&radius_m=1000".to_owned()),
+        (Method::GET, format!("/v1/posts/{id}")),
+        (Method::GET, "/v1/timeline".to_owned()),
+        (Method::GET, "/v1/subscriptions".to_owned()),
+        (Method::POST, "/v1/subscriptions".to_owned()),
+        (Method::PATCH, format!("/v1/subscriptions/{id}")),
+        (Method::DELETE, format!("/v1/subscriptions/{id}")),
+        (Method::GET, "/v1/devices".to_owned()),
+        (Method::PUT, "/v1/devices/phone".to_owned()),
+        (Method::DELETE, "/v1/devices/phone".to_owned()),
+        (Method::PUT, "/v1/categories/fire".to_owned()),
+        (Method::DELETE, "/v1/auth/session".to_owned()),
+        (Method::POST, "/v1/auth/session".to_owned()),
+    ];
+    for (method, path) in routes {
+        for bad in ["", "x", &unsigned, &swapped, &format!("{token}x")] {
+            let api = if bad.is_empty() { town.api.clone() } else { town.api.with_token(bad) };
+            let answer = api.send(method.clone(), &path, None).await.unwrap();
+            assert_eq!(answer.status, 401, "{method} {path} with {bad:?}: {}", answer.body);
+            assert!(answer.header("www-authenticate").is_some(), "{method} {path}");
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        }
+    }
+    town.down().await;
+}
+
+#[tokio::test]
+async fn nobody_touches_anothers_things() {
+    let town = Town::up().await;
+    let (ada, bob) = (town.person("ada").await, town.person("bob").await);
+    let made = ada.api.post("/v1/subscriptions", &json!({"category": "fire"})).await.unwrap().expect(201).unwrap();
+    let subscription = format!("/v1/subscriptions/{}", text(&made, "subscription_id").unwrap());
+    let device = json!({"platform": "fcm", "token": "adas-token"});
+    assert_eq!(ada.api.put("/v1/devices/phone", &device).await.unwrap().status, 201);
+
+    for answer in [
+        bob.api.patch(&subscription, &json!({"push": false})).await.unwrap(),
+        bob.api.delete(&subscription).await.unwrap(),
+        bob.api.delete("/v1/devices/phone").await.unwrap(),
+    ] {
+        assert_eq!(answer.status, 404, "{}", answer.body);
+    }
+    for list in ["/v1/subscriptions", "/v1/devices"] {
+        let bobs = bob.api.get(list).await.unwrap().expect(200).unwrap();
+        assert_eq!(bobs["items"], json!([]), "{list}");
+        let adas = ada.api.get(list).await.unwrap().expect(200).unwrap();
+        assert_eq!(adas["items"].as_array().map(Vec::len), Some(1), "{list}");
+    }
+    // The same device id is another device; the same token moves to who signed in last.
+    let bobs = json!({"platform": "fcm", "token": "bobs-token"});
+    assert_eq!(bob.api.put("/v1/devices/phone", &bobs).await.unwrap().status, 201);
+    assert_eq!(bob.api.put("/v1/devices/tablet", &device).await.unwrap().status, 201);
+    let adas = ada.api.get("/v1/devices").await.unwrap().expect(200).unwrap();
+    assert_eq!(adas["items"], json!([]), "the token is bob's now");
+
+    let forbidden = ada.api.put("/v1/categories/fire", &json!({"title": "Mine", "description": ""})).await.unwrap();
+    assert_eq!((forbidden.status, &forbidden.body["code"]), (403, &json!("forbidden")));
+    town.down().await;
+}
