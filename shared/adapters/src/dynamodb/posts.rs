@@ -1,0 +1,212 @@
+//! The table of posts, which is the place index as well.
+//!
+//! | pk | sk | what |
+//! |---|---|---|
+//! | `post#<id>` | `post` | `post`: the post |
+//! | `cell#<path>`, `anywhere#<category>` | `<post id>` | `entry`: what the index knows of the post |
+//!
+//! An entry's sort key is a UUIDv7, so an index is in the order of time.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::{
+    Client,
+    operation::put_item::PutItemError,
+    types::{KeysAndAttributes, PutRequest, WriteRequest},
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tocsin_domain::{
+    Error, Result,
+    ids::PostId,
+    post::Post,
+    posts::{PlaceEntry, PlaceIndex, PlaceKey, PostStore, Posts, Stored},
+};
+
+use super::{Item, Table, keys, read, text, write};
+use crate::aws::failed;
+
+/// Posts by id and by place.
+#[derive(Clone, Debug)]
+pub struct PostsTable {
+    table: Table,
+}
+
+/// DynamoDB's limits for one `BatchGetItem` and one `BatchWriteItem`.
+const MOST_READ: usize = 100;
+const MOST_WRITTEN: usize = 25;
+/// How many requests of one batch are under way at once.
+const CONCURRENT: usize = 16;
+/// How often what a batch did not get to is asked for again.
+const MOST_ROUNDS: u32 = 6;
+
+impl PostsTable {
+    /// The table of this name.
+    #[must_use]
+    pub fn new(client: &Client, table: impl Into<String>) -> Self {
+        Self { table: Table::new(client, table, "posts") }
+    }
+
+    async fn get_some(&self, ids: &[PostId]) -> Result<Vec<Post>> {
+        let mut wanted: Vec<Item> = ids.iter().map(post_key).collect();
+        let mut posts = Vec::new();
+        for round in 0..MOST_ROUNDS {
+            let request = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
+            let request = request.map_err(failed(self.table.service))?;
+            let batch = self.table.client.batch_get_item().request_items(&self.table.name, request);
+            let answer = batch.send().await.map_err(failed(self.table.service))?;
+            let found = answer.responses.into_iter().flat_map(HashMap::into_values).flatten();
+            for mut item in found {
+                posts.push(read("a post", &mut item, "post")?);
+            }
+            let left = answer.unprocessed_keys.into_iter().flat_map(HashMap::into_values);
+            wanted = left.flat_map(|left| left.keys).collect();
+            if wanted.is_empty() {
+                return Ok(posts);
+            }
+            tokio::time::sleep(pause(round)).await;
+        }
+        Err(Error::unavailable(self.table.service, "DynamoDB leaves reads unprocessed"))
+    }
+
+    async fn put_entries(&self, items: Vec<Item>) -> Result<()> {
+        let put = |item| {
+            let put = PutRequest::builder().set_item(Some(item)).build()?;
+            Ok(WriteRequest::builder().put_request(put).build())
+        };
+        let writes: Result<Vec<_>, aws_sdk_dynamodb::error::BuildError> =
+            items.into_iter().map(put).collect();
+        let mut writes = writes.map_err(failed(self.table.service))?;
+        for round in 0..MOST_ROUNDS {
+            let batch = self.table.client.batch_write_item().request_items(&self.table.name, writes);
+            let answer = batch.send().await.map_err(failed(self.table.service))?;
+            writes = answer.unprocessed_items.into_iter().flat_map(HashMap::into_values).flatten().collect();
+            if writes.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(pause(round)).await;
+        }
+        Err(Error::unavailable(self.table.service, "DynamoDB leaves writes unprocessed"))
+    }
+
+    /// Puts entries; where that fails, answers whose they are, and why.
+    async fn put_chunk(&self, chunk: Vec<(PostId, Item)>) -> Result<(), (Vec<PostId>, String)> {
+        let (ids, items) = chunk.into_iter().unzip();
+        self.put_entries(items).await.map_err(|error| (ids, error.to_string()))
+    }
+
+    /// Puts a post, unless its entries were refused.
+    async fn put_unless(&self, refused: Option<String>, post: &Post) -> Result<Stored> {
+        match refused {
+            Some(cause) => Err(Error::unavailable(self.table.service, cause)),
+            None => self.put_post(post).await,
+        }
+    }
+
+    async fn put_post(&self, post: &Post) -> Result<Stored> {
+        let mut item = post_key(&post.post_id);
+        item.insert("post".to_owned(), write("a post", post)?);
+        let request = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
+        match request.condition_expression("attribute_not_exists(pk)").send().await {
+            Ok(_) => Ok(Stored::New),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Stored::Already),
+                _ => Err(failed(self.table.service)(error)),
+            },
+        }
+    }
+}
+
+impl Posts for PostsTable {
+    async fn get(&self, ids: &[PostId]) -> Result<Vec<Post>> {
+        // A batch that names a key twice is refused.
+        let ids: Vec<PostId> = ids.iter().copied().collect::<HashSet<_>>().into_iter().collect();
+        let chunks = ids.chunks(MOST_READ).map(<[PostId]>::to_vec);
+        let reads = stream::iter(chunks).map(|chunk| async move { self.get_some(&chunk).await });
+        reads.buffer_unordered(CONCURRENT).try_concat().await
+    }
+}
+
+impl PostStore for PostsTable {
+    async fn store(&self, posts: &[Post]) -> Vec<Result<Stored>> {
+        let mut seen = HashSet::new();
+        let mut entries = Vec::new();
+        let mut refused: HashMap<PostId, String> = HashMap::new();
+        for post in posts.iter().filter(|post| seen.insert(post.post_id)) {
+            let items =
+                PlaceKey::of(post).iter().map(|key| entry_item(key, post)).collect::<Result<Vec<_>>>();
+            match items {
+                Ok(items) => entries.extend(items.into_iter().map(|item| (post.post_id, item))),
+                Err(error) => drop(refused.insert(post.post_id, error.to_string())),
+            }
+        }
+        let chunks: Vec<_> =
+            entries.chunks(MOST_WRITTEN).map(|chunk| self.put_chunk(chunk.to_vec())).collect();
+        let written: Vec<_> = stream::iter(chunks).buffer_unordered(CONCURRENT).collect().await;
+        for (ids, cause) in written.into_iter().filter_map(Result::err) {
+            refused.extend(ids.into_iter().map(|id| (id, cause.clone())));
+        }
+        let stored: Vec<_> =
+            posts.iter().map(|post| self.put_unless(refused.get(&post.post_id).cloned(), post)).collect();
+        stream::iter(stored).buffered(CONCURRENT).collect().await
+    }
+}
+
+impl PlaceIndex for PostsTable {
+    async fn newest(&self, key: &PlaceKey, before: Option<PostId>, limit: usize) -> Result<Vec<PlaceEntry>> {
+        let mut entries = Vec::new();
+        let mut start = None;
+        // One round, unless a megabyte of entries holds fewer than `limit`.
+        while entries.len() < limit {
+            let condition = if before.is_some() { "pk = :pk AND sk < :before" } else { "pk = :pk" };
+            let left = i32::try_from(limit - entries.len()).unwrap_or(i32::MAX);
+            let request = self
+                .table
+                .client
+                .query()
+                .table_name(&self.table.name)
+                .key_condition_expression(condition)
+                .expression_attribute_values(":pk", text(place(key)))
+                .scan_index_forward(false)
+                .consistent_read(true)
+                .limit(left)
+                .set_exclusive_start_key(start);
+            let request = match before {
+                Some(before) => request.expression_attribute_values(":before", text(before)),
+                None => request,
+            };
+            let answer = request.send().await.map_err(failed(self.table.service))?;
+            for mut item in answer.items.unwrap_or_default() {
+                entries.push(read("a place entry", &mut item, "entry")?);
+            }
+            start = answer.last_evaluated_key;
+            if start.is_none() {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+}
+
+fn post_key(id: &PostId) -> Item {
+    keys(format!("post#{id}"), "post")
+}
+
+fn place(key: &PlaceKey) -> String {
+    match key {
+        PlaceKey::Cell(cell) => format!("cell#{cell}"),
+        PlaceKey::Anywhere(category) => format!("anywhere#{category}"),
+    }
+}
+
+fn entry_item(key: &PlaceKey, post: &Post) -> Result<Item> {
+    let mut item = keys(place(key), post.post_id);
+    item.insert("entry".to_owned(), write("a place entry", &PlaceEntry::of(post))?);
+    Ok(item)
+}
+
+fn pause(round: u32) -> Duration {
+    Duration::from_millis(25 << round)
+}

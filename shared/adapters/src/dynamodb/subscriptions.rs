@@ -1,0 +1,176 @@
+//! The table of subscriptions: by their user, and a second time by where their audience is looked for.
+//!
+//! | pk | sk | what |
+//! |---|---|---|
+//! | `user#<id>` | `sub#<id>` | `subscription` |
+//! | `user#<id>` | `count` | `subscriptions`: how many the user has |
+//! | `aud#<category>#<tag or *>#<cell to resolution 3, or *>` | `<the cell's other digits>/<user>/<id>` | `user_id`, `subscription` |
+//!
+//! A subscription changes together with its entries in one transaction: at most 48 keys go and 48 come, and with the
+//! subscription itself that is within DynamoDB's 100 actions.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use tocsin_domain::{
+    Error, Result,
+    audience::{Audience, AudienceEntry, AudienceKey, COARSEST, Position},
+    ids::{SubscriptionId, UserId},
+    subscription::{self, MOST_SUBSCRIPTIONS, Subscription, SubscriptionEditor, Subscriptions},
+};
+
+use super::{Action, Item, Table, Transacted, keys, number, read, text, write};
+use crate::aws::failed;
+
+/// Subscriptions by user, and by the posts that they match.
+#[derive(Clone, Debug)]
+pub struct SubscriptionsTable {
+    table: Table,
+}
+
+impl SubscriptionsTable {
+    /// The table of this name.
+    #[must_use]
+    pub fn new(client: &Client, table: impl Into<String>) -> Self {
+        Self { table: Table::new(client, table, "subscriptions") }
+    }
+
+    fn put(&self, mut key: Item, subscription: &AttributeValue) -> Action {
+        key.insert("subscription".to_owned(), subscription.clone());
+        self.table.put(key)
+    }
+
+    fn put_entry(&self, owner: UserId, mut key: Item, subscription: &AttributeValue) -> Action {
+        key.insert("user_id".to_owned(), text(owner));
+        self.put(key, subscription)
+    }
+
+    fn count(&self, owner: UserId, change: i64) -> Action {
+        self.table
+            .update(keys(user(owner), "count"), "ADD subscriptions :change")
+            .with(":change", number(change))
+    }
+}
+
+impl Subscriptions for SubscriptionsTable {
+    async fn of(&self, owner: UserId) -> Result<Vec<Subscription>> {
+        let mut items = self.table.under(user(owner)).await?;
+        items.retain(|item| item.contains_key("subscription"));
+        let read_one = |mut item: Item| read("a subscription", &mut item, "subscription");
+        let mut all = items.into_iter().map(read_one).collect::<Result<Vec<Subscription>>>()?;
+        all.sort_by_key(|subscription| std::cmp::Reverse(subscription.subscription_id));
+        Ok(all)
+    }
+}
+
+impl SubscriptionEditor for SubscriptionsTable {
+    async fn add(&self, owner: UserId, subscription: &Subscription, audience: &[AudienceKey]) -> Result<()> {
+        let (id, value) = (subscription.subscription_id, write("a subscription", subscription)?);
+        let most = i64::try_from(MOST_SUBSCRIPTIONS).unwrap_or(i64::MAX);
+        let mut actions = vec![
+            self.count(owner, 1)
+                .on("attribute_not_exists(subscriptions) OR subscriptions < :most")
+                .with(":most", number(most)),
+            self.put(own_key(owner, id), &value).on("attribute_not_exists(pk)"),
+        ];
+        actions
+            .extend(audience.iter().map(|key| self.put_entry(owner, audience_key(key, owner, id), &value)));
+        match self.table.transact(actions).await? {
+            Transacted::Done => Ok(()),
+            Transacted::Cancelled { held } if held.first() == Some(&false) => {
+                Err(subscription::too_many().into())
+            }
+            Transacted::Cancelled { .. } => Err(Error::unavailable("subscriptions", "the new id is not new")),
+        }
+    }
+
+    async fn get(&self, owner: UserId, id: SubscriptionId) -> Result<Option<Subscription>> {
+        let item = self.table.get(own_key(owner, id)).await?;
+        item.map(|mut item| read("a subscription", &mut item, "subscription")).transpose()
+    }
+
+    async fn replace(
+        &self,
+        owner: UserId,
+        (old, old_audience): (&Subscription, &[AudienceKey]),
+        (new, new_audience): (&Subscription, &[AudienceKey]),
+    ) -> Result<bool> {
+        let (id, value) = (new.subscription_id, write("a subscription", new)?);
+        let mut actions = vec![
+            self.put(own_key(owner, id), &value)
+                .on("subscription = :old")
+                .with(":old", write("a subscription", old)?),
+        ];
+        let gone = old_audience.iter().filter(|key| !new_audience.contains(key));
+        actions.extend(gone.map(|key| self.table.delete(audience_key(key, owner, id))));
+        actions.extend(
+            new_audience.iter().map(|key| self.put_entry(owner, audience_key(key, owner, id), &value)),
+        );
+        Ok(matches!(self.table.transact(actions).await?, Transacted::Done))
+    }
+
+    async fn remove(&self, owner: UserId, (old, audience): (&Subscription, &[AudienceKey])) -> Result<bool> {
+        let id = old.subscription_id;
+        let own = self.table.delete(own_key(owner, id)).on("subscription = :old");
+        let mut actions = vec![own.with(":old", write("a subscription", old)?), self.count(owner, -1)];
+        actions.extend(audience.iter().map(|key| self.table.delete(audience_key(key, owner, id))));
+        Ok(matches!(self.table.transact(actions).await?, Transacted::Done))
+    }
+}
+
+impl Audience for SubscriptionsTable {
+    async fn entries(
+        &self,
+        key: &AudienceKey,
+        from: Option<Position>,
+    ) -> Result<(Vec<AudienceEntry>, Option<Position>)> {
+        let (pk, cell) = audience_place(key);
+        let start = from.map(|sk| keys(&pk, sk));
+        let answer = self
+            .table
+            .client
+            .query()
+            .table_name(&self.table.name)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :cell)")
+            .expression_attribute_values(":pk", text(&pk))
+            .expression_attribute_values(":cell", text(format!("{cell}/")))
+            // A timeline that was rebuilt after a subscription was made must not miss a post for it.
+            .consistent_read(true)
+            .set_exclusive_start_key(start)
+            .send()
+            .await
+            .map_err(failed(self.table.service))?;
+        let read_one = |mut item: Item| {
+            let user_id = read("an audience entry", &mut item, "user_id")?;
+            Ok(AudienceEntry { user_id, subscription: read("an audience entry", &mut item, "subscription")? })
+        };
+        let entries = answer.items.unwrap_or_default().into_iter().map(read_one).collect::<Result<_>>()?;
+        let next = answer.last_evaluated_key.as_ref().and_then(position);
+        Ok((entries, next))
+    }
+}
+
+fn position(key: &HashMap<String, AttributeValue>) -> Option<Position> {
+    key.get("sk")?.as_s().ok().cloned()
+}
+
+fn user(owner: UserId) -> String {
+    format!("user#{owner}")
+}
+
+fn own_key(owner: UserId, id: SubscriptionId) -> Item {
+    keys(user(owner), format!("sub#{id}"))
+}
+
+fn audience_key(key: &AudienceKey, owner: UserId, id: SubscriptionId) -> Item {
+    let (pk, cell) = audience_place(key);
+    keys(pk, format!("{cell}/{owner}/{id}"))
+}
+
+/// The partition of a key, and what its sort keys begin with. Cells of one neighbourhood share a partition, so that a
+/// partition is not one street, and neither a whole country.
+fn audience_place(AudienceKey { category, tag, cell }: &AudienceKey) -> (String, &str) {
+    let (coarse, fine) = cell.as_ref().map_or(("*", ""), |cell| cell.split(COARSEST));
+    let tag = tag.as_ref().map_or("*", |tag| tag.as_str());
+    (format!("aud#{category}#{tag}#{coarse}"), fine)
+}

@@ -1,0 +1,154 @@
+//! What goes out: the log, the push queue, pushes and mail, kept to be looked at; and the counting of requests.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use tocsin_domain::{
+    Result,
+    device::{Device, DeviceId, DeviceToken},
+    ids::UserId,
+    mail::{Mail, Mailer},
+    post_log::{PostLog, PostRecord},
+    push::{Endpoint, Published, Push, PushGateway, PushJob, PushQueue},
+    rate_limit::{RateLimit, RateLimiter},
+};
+
+use super::Shared;
+
+/// A log.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPostLog {
+    records: Shared<Vec<PostRecord>>,
+}
+
+impl MemoryPostLog {
+    /// What was appended.
+    #[must_use]
+    pub fn records(&self) -> Vec<PostRecord> {
+        self.records.lock().clone()
+    }
+}
+
+impl PostLog for MemoryPostLog {
+    async fn append(&self, record: &PostRecord) -> Result<()> {
+        self.records.lock().push(record.clone());
+        Ok(())
+    }
+}
+
+/// A queue of push jobs.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPushQueue {
+    jobs: Shared<Vec<PushJob>>,
+}
+
+impl MemoryPushQueue {
+    /// What was queued.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<PushJob> {
+        self.jobs.lock().clone()
+    }
+}
+
+impl PushQueue for MemoryPushQueue {
+    async fn enqueue(&self, jobs: &[PushJob]) -> Result<()> {
+        self.jobs.lock().extend_from_slice(jobs);
+        Ok(())
+    }
+}
+
+/// A push gateway, whose endpoints are `memory:<platform>:<token>`.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPushGateway {
+    state: Shared<Gateway>,
+}
+
+#[derive(Debug, Default)]
+struct Gateway {
+    /// Each endpoint, and whether it is on.
+    endpoints: HashMap<String, bool>,
+    pushes: Vec<(Device, Push)>,
+}
+
+impl MemoryPushGateway {
+    /// What was sent, and where to.
+    #[must_use]
+    pub fn pushes(&self) -> Vec<(Device, Push)> {
+        self.state.lock().pushes.clone()
+    }
+
+    /// Switches an endpoint off, as a platform does whose token is dead.
+    pub fn switch_off(&self, endpoint: &Endpoint) {
+        self.state.lock().endpoints.insert(endpoint.0.clone(), false);
+    }
+}
+
+impl PushGateway for MemoryPushGateway {
+    async fn register(&self, _: UserId, _: &DeviceId, token: &DeviceToken) -> Result<Endpoint> {
+        let endpoint = format!("memory:{:?}:{}", token.platform, token.token);
+        self.state.lock().endpoints.insert(endpoint.clone(), true);
+        Ok(Endpoint(endpoint))
+    }
+
+    async fn unregister(&self, endpoint: &Endpoint) -> Result<()> {
+        self.state.lock().endpoints.remove(&endpoint.0);
+        Ok(())
+    }
+
+    async fn publish(&self, device: &Device, push: &Push) -> Result<Published> {
+        let mut state = self.state.lock();
+        match state.endpoints.get(&device.endpoint.0) {
+            None => Ok(Published::EndpointMissing),
+            Some(false) => Ok(Published::EndpointDisabled),
+            Some(true) => {
+                state.pushes.push((device.clone(), push.clone()));
+                Ok(Published::Accepted)
+            }
+        }
+    }
+}
+
+/// An outbox.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryMailer {
+    mails: Shared<Vec<Mail>>,
+}
+
+impl MemoryMailer {
+    /// What was sent.
+    #[must_use]
+    pub fn mails(&self) -> Vec<Mail> {
+        self.mails.lock().clone()
+    }
+}
+
+impl Mailer for MemoryMailer {
+    async fn send(&self, mail: &Mail) -> Result<()> {
+        self.mails.lock().push(mail.clone());
+        Ok(())
+    }
+}
+
+/// When a window began, and how often something was done in it.
+type Window = (Instant, u32);
+
+/// Counts.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryRateLimiter {
+    windows: Shared<HashMap<(&'static str, String), Window>>,
+}
+
+impl RateLimiter for MemoryRateLimiter {
+    async fn count(&self, limit: RateLimit, who: &str) -> Result<Option<Duration>> {
+        let mut windows = self.windows.lock();
+        let (since, count) =
+            windows.entry((limit.name, who.to_owned())).or_insert_with(|| (Instant::now(), 0));
+        if since.elapsed() >= limit.window {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count = count.saturating_add(1);
+        Ok((*count > limit.most).then(|| limit.window.saturating_sub(since.elapsed())))
+    }
+}

@@ -1,0 +1,93 @@
+//! Devices, and what was sent to them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tocsin_domain::{
+    Result,
+    device::{Device, DeviceEditor, DeviceId, Devices},
+    ids::{SubscriptionId, UserId},
+    push::{Deliveries, Outcome, PushKey, RESERVED_SECONDS, Reservation},
+    time::{self, Timestamp},
+};
+
+use super::Shared;
+
+/// Devices.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDevices {
+    devices: Shared<BTreeMap<(UserId, String), Device>>,
+}
+
+impl Devices for MemoryDevices {
+    async fn of(&self, owner: UserId) -> Result<Vec<Device>> {
+        let devices = self.devices.lock();
+        Ok(devices.iter().filter(|((user, _), _)| *user == owner).map(|(_, device)| device.clone()).collect())
+    }
+}
+
+impl DeviceEditor for MemoryDevices {
+    async fn put(&self, owner: UserId, device: &Device) -> Result<()> {
+        let mut devices = self.devices.lock();
+        devices.retain(|_, other| other.token != device.token);
+        devices.insert((owner, device.device_id.to_string()), device.clone());
+        Ok(())
+    }
+
+    async fn remove(&self, owner: UserId, id: &DeviceId) -> Result<Option<Device>> {
+        Ok(self.devices.lock().remove(&(owner, id.to_string())))
+    }
+}
+
+/// Deliveries.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDeliveries {
+    pushes: Shared<HashMap<PushKey, Delivery>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Delivery {
+    ReservedUntil(Timestamp),
+    Done(SubscriptionId, Outcome),
+}
+
+impl MemoryDeliveries {
+    /// What became of a push, and for which subscription.
+    #[must_use]
+    pub fn outcome(&self, push: &PushKey) -> Option<(SubscriptionId, Outcome)> {
+        match self.pushes.lock().get(push) {
+            Some(Delivery::Done(because, outcome)) => Some((*because, *outcome)),
+            _ => None,
+        }
+    }
+}
+
+impl Deliveries for MemoryDeliveries {
+    async fn reserve(&self, push: &PushKey, now: Timestamp) -> Result<Reservation> {
+        let mut pushes = self.pushes.lock();
+        match pushes.get(push) {
+            Some(Delivery::Done(..)) => Ok(Reservation::Done),
+            Some(Delivery::ReservedUntil(until)) if *until > now => Ok(Reservation::Held),
+            _ => {
+                let until = time::after(now, RESERVED_SECONDS);
+                pushes.insert(push.clone(), Delivery::ReservedUntil(until));
+                Ok(Reservation::Ours)
+            }
+        }
+    }
+
+    async fn record(
+        &self,
+        push: &PushKey,
+        because: SubscriptionId,
+        outcome: Outcome,
+        _: Timestamp,
+    ) -> Result<()> {
+        self.pushes.lock().insert(push.clone(), Delivery::Done(because, outcome));
+        Ok(())
+    }
+
+    async fn release(&self, push: &PushKey) -> Result<()> {
+        self.pushes.lock().retain(|other, delivery| other != push || matches!(delivery, Delivery::Done(..)));
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Pushes through SNS: an endpoint for each device, and messages in the platforms' own forms.
+
+use std::time::Duration;
+
+use aws_sdk_sns::{
+    Client,
+    operation::{create_platform_endpoint::CreatePlatformEndpointError, publish::PublishError},
+    types::MessageAttributeValue,
+};
+use serde_json::{Value, json};
+use tocsin_domain::{
+    Error, Result,
+    device::{Device, DeviceId, DeviceToken, Platform},
+    ids::UserId,
+    post::Severity,
+    push::{Endpoint, Published, Push, PushGateway},
+};
+
+use crate::aws::{SdkConfig, failed};
+
+/// SNS mobile push.
+#[derive(Clone, Debug)]
+pub struct SnsPushGateway {
+    client: Client,
+    apns_application: String,
+    fcm_application: String,
+}
+
+/// The most that FCM and APNs take of one message, in bytes of its JSON.
+const MOST_BYTES: usize = 4_096;
+/// How much of a post's text is sent at most, in characters: what a lock screen shows.
+const MOST_TEXT: usize = 1_000;
+const SERVICE: &str = "the push gateway";
+
+impl SnsPushGateway {
+    /// Sends through these platform applications, which are named by their ARNs.
+    #[must_use]
+    pub fn new(
+        config: &SdkConfig,
+        apns_application: impl Into<String>,
+        fcm_application: impl Into<String>,
+    ) -> Self {
+        Self {
+            client: Client::new(config),
+            apns_application: apns_application.into(),
+            fcm_application: fcm_application.into(),
+        }
+    }
+
+    const fn application(&self, platform: Platform) -> &String {
+        match platform {
+            Platform::Apns => &self.apns_application,
+            Platform::Fcm => &self.fcm_application,
+        }
+    }
+
+    /// Whose an endpoint is, that it is on, and with which token: what SNS may have otherwise.
+    async fn repair(&self, arn: &str, user_data: &str, token: &str) -> Result<()> {
+        let request = self
+            .client
+            .set_endpoint_attributes()
+            .endpoint_arn(arn)
+            .attributes("Enabled", "true")
+            .attributes("Token", token)
+            .attributes("CustomUserData", user_data);
+        request.send().await.map_err(failed(SERVICE))?;
+        Ok(())
+    }
+}
+
+impl PushGateway for SnsPushGateway {
+    async fn register(&self, owner: UserId, device_id: &DeviceId, token: &DeviceToken) -> Result<Endpoint> {
+        let user_data = format!("{owner}/{device_id}");
+        let request = self
+            .client
+            .create_platform_endpoint()
+            .platform_application_arn(self.application(token.platform))
+            .token(&token.token)
+            .custom_user_data(&user_data)
+            .attributes("Enabled", "true");
+        let arn = match request.send().await {
+            Ok(answer) => {
+                let arn = answer
+                    .endpoint_arn
+                    .ok_or_else(|| Error::unavailable(SERVICE, "SNS names no endpoint"))?;
+                return Ok(Endpoint(arn));
+            }
+            Err(error) => match error.as_service_error() {
+                Some(CreatePlatformEndpointError::InvalidParameterException(refusal)) => {
+                    let existing = refusal.message().and_then(existing_endpoint);
+                    existing.ok_or_else(|| failed(SERVICE)(error))?
+                }
+                _ => return Err(failed(SERVICE)(error)),
+            },
+        };
+        // The token is known with other attributes: it was another's, or it was switched off.
+        self.repair(&arn, &user_data, &token.token).await?;
+        Ok(Endpoint(arn))
+    }
+
+    async fn unregister(&self, endpoint: &Endpoint) -> Result<()> {
+        // Succeeds also where there is none.
+        let request = self.client.delete_endpoint().endpoint_arn(&endpoint.0);
+        request.send().await.map_err(failed(SERVICE))?;
+        Ok(())
+    }
+
+    async fn publish(&self, device: &Device, push: &Push) -> Result<Published> {
+        let platform = device.token.platform;
+        // An endpoint of a sandbox application has its platform in its ARN, and takes that key alone.
+        let is_sandbox = device.endpoint.0.contains(":endpoint/APNS_SANDBOX/");
+        let key = match platform {
+            Platform::Fcm => "GCM",
+            Platform::Apns if is_sandbox => "APNS_SANDBOX",
+            Platform::Apns => "APNS",
+        };
+        let payload = match platform {
+            Platform::Fcm => fitting(push, fcm),
+            Platform::Apns => fitting(push, apns),
+        };
+        let message = json!({"default": push.post.title, key: payload}).to_string();
+        let request = self
+            .client
+            .publish()
+            .target_arn(&device.endpoint.0)
+            .message_structure("json")
+            .message(message)
+            .set_message_attributes(Some(attributes(key, push)?));
+        let Err(error) = request.send().await else { return Ok(Published::Accepted) };
+        match error.as_service_error() {
+            Some(PublishError::EndpointDisabledException(_)) => Ok(Published::EndpointDisabled),
+            Some(PublishError::NotFoundException(_)) => Ok(Published::EndpointMissing),
+            Some(PublishError::InvalidParameterException(refusal))
+                if is_missing_target(refusal.message()) =>
+            {
+                Ok(Published::EndpointMissing)
+            }
+            _ => Err(failed(SERVICE)(error)),
+        }
+    }
+}
+
+/// `Invalid parameter: Token Reason: Endpoint arn:aws:sns:… already exists with the same Token, but different attributes.`
+fn existing_endpoint(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("Endpoint arn:")?;
+    let (arn, _) = rest.split_once(" already exists")?;
+    Some(format!("arn:{arn}"))
+}
+
+/// SNS says so of an endpoint that was deleted: `Invalid parameter: TargetArn Reason: No endpoint found for the target arn
+/// specified`.
+fn is_missing_target(message: Option<&str>) -> bool {
+    message.is_some_and(|message| message.contains("No endpoint found"))
+}
+
+fn attributes(key: &str, push: &Push) -> Result<std::collections::HashMap<String, MessageAttributeValue>> {
+    let attribute = |name: &str, value: String| {
+        let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
+        Ok::<_, Error>((name.to_owned(), value.map_err(failed(SERVICE))?))
+    };
+    let seconds = push.time_to_live.as_secs().to_string();
+    let ttl = attribute(&format!("AWS.SNS.MOBILE.{key}.TTL"), seconds)?;
+    if key == "GCM" {
+        return Ok([ttl].into());
+    }
+    let priority = attribute("AWS.SNS.MOBILE.APNS.PRIORITY", "10".to_owned())?;
+    let kind = attribute("AWS.SNS.MOBILE.APNS.PUSH_TYPE", "alert".to_owned())?;
+    let collapse = attribute("AWS.SNS.MOBILE.APNS.COLLAPSE_ID", push.post.post_id.to_string())?;
+    Ok([ttl, priority, kind, collapse].into())
+}
+
+/// A payload with as much of the post's text as the platform takes.
+fn fitting(push: &Push, payload: impl Fn(&Push, &str, &str) -> Value) -> String {
+    let body = push.post.body.as_deref().unwrap_or_default();
+    let mut characters = body.chars().count().min(MOST_TEXT);
+    loop {
+        let text = payload(push, &push.post.title, &shortened(body, characters)).to_string();
+        if text.len() <= MOST_BYTES || characters == 0 {
+            return text;
+        }
+        // A character takes up to twelve bytes of JSON, so that this ends after a few rounds.
+        characters -= ((text.len() - MOST_BYTES).div_ceil(12)).min(characters);
+    }
+}
+
+/// The first characters, with a sign that there were more.
+fn shortened(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some(_) if characters == 0 => String::new(),
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+    }
+}
+
+fn data(push: &Push) -> Value {
+    json!({
+        "post_id": push.post.post_id,
+        "category": push.post.category,
+        "severity": push.post.severity,
+        "subscription_id": push.because,
+    })
+}
+
+/// FCM's HTTP v1 message, as SNS takes it.
+fn fcm(push: &Push, title: &str, text: &str) -> Value {
+    let Push { post, time_to_live, .. } = push;
+    json!({"fcmV1Message": {"message": {
+        "notification": {"title": title, "body": text},
+        "data": data(push),
+        "android": {
+            "collapse_key": post.post_id,
+            "priority": if post.severity >= Severity::Moderate { "high" } else { "normal" },
+            "ttl": format!("{}s", time_to_live.max(&Duration::ZERO).as_secs()),
+            // Takes the place of the same post's notification that is shown already.
+            "notification": {"tag": post.post_id},
+        },
+    }}})
+}
+
+/// APNs' payload. `time-sensitive` breaks through a focus, and is for what is severe.
+fn apns(push: &Push, title: &str, text: &str) -> Value {
+    let is_severe = push.post.severity >= Severity::Severe;
+    let mut payload = data(push);
+    payload["aps"] = json!({
+        "alert": {"title": title, "body": text},
+        "sound": "default",
+        "thread-id": push.post.category,
+        "interruption-level": if is_severe { "time-sensitive" } else { "active" },
+    });
+    payload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_existing_endpoint_is_read_from_the_refusal() {
+        let message = "Invalid parameter: Token Reason: Endpoint arn:aws:sns:eu-north-1:1:endpoint/GCM/t/5e already \
+                       exists with the same Token, but different attributes.";
+        assert_eq!(existing_endpoint(message).as_deref(), Some("arn:aws:sns:eu-north-1:1:endpoint/GCM/t/5e"));
+        assert_eq!(existing_endpoint("Invalid parameter: PlatformApplicationArn"), None);
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(shortened("røyk", 4), "røyk");
+        assert_eq!(shortened("røyk og ild", 4), "røyk…");
+        assert_eq!(shortened("røyk og ild", 5), "røyk…");
+        assert_eq!(shortened("røyk", 0), "");
+    }
+}

@@ -1,0 +1,99 @@
+//! Push jobs in SQS.
+
+use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tocsin_domain::{
+    Error, Result,
+    push::{PushJob, PushQueue},
+};
+
+use crate::aws::{SdkConfig, failed};
+
+/// The queue of `deliver-push`.
+#[derive(Clone, Debug)]
+pub struct SqsPushQueue {
+    client: Client,
+    url: String,
+}
+
+/// `SendMessageBatch` takes ten messages, and 256 KiB in all.
+const MOST_MESSAGES: usize = 10;
+const MOST_BYTES: usize = 256 * 1024;
+/// How many batches are under way at once.
+const CONCURRENT: usize = 8;
+/// How often messages are sent that SQS took the batch but not the message of.
+const MOST_ROUNDS: usize = 3;
+const SERVICE: &str = "the push queue";
+
+impl SqsPushQueue {
+    /// The queue at a URL.
+    #[must_use]
+    pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
+        Self { client: Client::new(config), url: url.into() }
+    }
+
+    async fn send(&self, bodies: Vec<String>) -> Result<()> {
+        let entry = |(id, body): (usize, String)| {
+            SendMessageBatchRequestEntry::builder().id(id.to_string()).message_body(body).build()
+        };
+        let entries: Result<Vec<_>, _> = bodies.into_iter().enumerate().map(entry).collect();
+        let mut entries = entries.map_err(failed(SERVICE))?;
+        let mut cause = String::new();
+        for _ in 0..MOST_ROUNDS {
+            let request =
+                self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries.clone()));
+            let answer = request.send().await.map_err(failed(SERVICE))?;
+            let Some(failure) = answer.failed().first() else { return Ok(()) };
+            cause = format!("{}: {}", failure.code(), failure.message().unwrap_or_default());
+            if answer.failed().iter().any(aws_sdk_sqs::types::BatchResultErrorEntry::sender_fault) {
+                break;
+            }
+            entries.retain(|entry| answer.failed().iter().any(|failure| failure.id() == entry.id()));
+        }
+        Err(Error::unavailable(SERVICE, cause))
+    }
+}
+
+impl PushQueue for SqsPushQueue {
+    async fn enqueue(&self, jobs: &[PushJob]) -> Result<()> {
+        let write = |job| serde_json::to_string(job).map_err(|error| Error::unreadable("a push job", error));
+        let bodies = jobs.iter().map(write).collect::<Result<Vec<_>>>()?;
+        let sends = stream::iter(batches(bodies)).map(|batch| self.send(batch));
+        sends.buffer_unordered(CONCURRENT).try_collect().await
+    }
+}
+
+/// Cuts messages into batches that SQS takes.
+fn batches(bodies: Vec<String>) -> Vec<Vec<String>> {
+    let mut batches: Vec<Vec<String>> = Vec::new();
+    let mut bytes = 0;
+    for body in bodies {
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MOST_MESSAGES && bytes + body.len() <= MOST_BYTES => {
+                bytes += body.len();
+                batch.push(body);
+            }
+            _ => {
+                bytes = body.len();
+                batches.push(vec![body]);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_within_both_limits_and_lose_nothing() {
+        let bodies: Vec<_> = (0..95).map(|i| "x".repeat(1 + i * 997)).collect();
+        let cut = batches(bodies.clone());
+        for batch in &cut {
+            assert!(batch.len() <= MOST_MESSAGES);
+            assert!(batch.iter().map(String::len).sum::<usize>() <= MOST_BYTES);
+        }
+        assert_eq!(cut.concat(), bodies);
+    }
+}
