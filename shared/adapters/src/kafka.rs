@@ -65,6 +65,24 @@ pub enum KafkaAuth {
     },
 }
 
+impl KafkaAuth {
+    /// The same in krafka's words; none is neither TLS nor SASL.
+    #[must_use]
+    pub fn security(&self) -> Option<AuthConfig> {
+        Some(match self {
+            Self::None => return None,
+            // Asked for at each connection, since a role's credentials change.
+            Self::Iam => AuthConfig::aws_msk_iam_provider(|| async { AwsMskIamCredentials::from_env() }),
+            Self::Scram { username, password } => {
+                AuthConfig::sasl_scram_sha512(username, password.expose_secret()).with_tls(TlsConfig::new())
+            }
+            Self::Plain { username, password } => {
+                AuthConfig::sasl_plain(username, password.expose_secret()).with_tls(TlsConfig::new())
+            }
+        })
+    }
+}
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long a record may be on its way, retries of the producer included.
@@ -138,7 +156,7 @@ impl KafkaPostLog {
             .client_id("tocsin")
             .connect_timeout(CONNECT_TIMEOUT)
             .request_timeout(REQUEST_TIMEOUT);
-        let builder = match security(auth) {
+        let builder = match auth.security() {
             Some(security) => builder.security(security),
             None => builder,
         };
@@ -177,18 +195,4 @@ impl PostLog for KafkaPostLog {
 /// Ends a producer without waiting: what it still holds has failed for whoever sent it.
 fn close(producer: Arc<Producer>) {
     tokio::spawn(async move { producer.close_with(CloseOptions::new().timeout(Duration::ZERO)).await.ok() });
-}
-
-fn security(auth: &KafkaAuth) -> Option<AuthConfig> {
-    Some(match auth {
-        KafkaAuth::None => return None,
-        // Asked for at each connection, since a role's credentials change.
-        KafkaAuth::Iam => AuthConfig::aws_msk_iam_provider(|| async { AwsMskIamCredentials::from_env() }),
-        KafkaAuth::Scram { username, password } => {
-            AuthConfig::sasl_scram_sha512(username, password.expose_secret()).with_tls(TlsConfig::new())
-        }
-        KafkaAuth::Plain { username, password } => {
-            AuthConfig::sasl_plain(username, password.expose_secret()).with_tls(TlsConfig::new())
-        }
-    })
 }

@@ -1,0 +1,106 @@
+//! The tables do what the ports promise, in a DynamoDB in this process.
+
+use dynoxide::Database;
+use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
+use tocsin_adapters::{
+    aws,
+    dynamodb::{
+        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, PostsTable, SessionsTable,
+        SubscriptionsTable, UsersTable,
+    },
+};
+use tocsin_conformance::{accounts, fixtures, posts, pushes, subscriptions};
+use tocsin_domain::posts::{PostStore as _, Posts as _};
+
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_dynamodb::{
+    Client,
+    config::Region,
+    types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
+};
+
+/// A client of a new, empty DynamoDB, with these tables.
+async fn storage(tables: &[(&str, bool)]) -> Client {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let database = Database::memory().unwrap();
+    std::thread::spawn(move || {
+        let listener = listener.into_std().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            dynoxide::server::serve_on(listener, database).await;
+        });
+    });
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    let config = aws::config()
+        .into_builder()
+        .region(Region::new("eu-north-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .endpoint_url(format!("http://{address}"))
+        .build();
+    let client = aws::dynamodb(&config);
+    for (table, has_sort_key) in tables {
+        let names = if *has_sort_key { vec!["pk", "sk"] } else { vec!["pk"] };
+        let mut request = client.create_table().table_name(*table).billing_mode(BillingMode::PayPerRequest);
+        for (name, kind) in names.into_iter().zip([KeyType::Hash, KeyType::Range]) {
+            let definition = AttributeDefinition::builder()
+                .attribute_name(name)
+                .attribute_type(ScalarAttributeType::S)
+                .build()
+                .unwrap();
+            let key = KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
+            request = request.attribute_definitions(definition).key_schema(key);
+        }
+        request.send().await.unwrap();
+    }
+    client
+}
+
+#[tokio::test]
+async fn users() {
+    accounts::users(&UsersTable::new(&storage(&[("users", false)]).await, "users")).await;
+}
+
+#[tokio::test]
+async fn sessions() {
+    accounts::sessions(&SessionsTable::new(&storage(&[("sessions", true)]).await, "sessions")).await;
+}
+
+#[tokio::test]
+async fn subscriptions() {
+    let client = storage(&[("subscriptions", true), ("categories", true)]).await;
+    subscriptions::subscriptions(&SubscriptionsTable::new(&client, "subscriptions")).await;
+    subscriptions::categories(&CategoriesTable::new(&client, "categories")).await;
+}
+
+#[tokio::test]
+async fn posts() {
+    let client = storage(&[("posts", true), ("idempotency", false)]).await;
+    posts::posts(&PostsTable::new(&client, "posts")).await;
+    posts::idempotency(&IdempotencyTable::new(&client, "idempotency")).await;
+}
+
+#[tokio::test]
+async fn pushes() {
+    let client = storage(&[("devices", true), ("deliveries", true)]).await;
+    pushes::devices(&DevicesTable::new(&client, "devices")).await;
+    pushes::deliveries(&DeliveriesTable::new(&client, "deliveries")).await;
+}
+
+#[tokio::test]
+async fn any_post_is_read_as_it_was_stored() {
+    let table = PostsTable::new(&storage(&[("posts", true)]).await, "posts");
+    let mut runner = TestRunner::default();
+    let strategy = proptest::collection::vec(fixtures::any_post(), 200);
+    let mut all = proptest::strategy::Strategy::new_tree(&strategy, &mut runner).unwrap().current();
+    all.sort_by_key(|post| post.post_id);
+    all.dedup_by_key(|post| post.post_id);
+    for outcome in table.store(&all).await {
+        outcome.unwrap();
+    }
+    let ids: Vec<_> = all.iter().map(|post| post.post_id).collect();
+    let mut found = table.get(&ids).await.unwrap();
+    found.sort_by_key(|post| post.post_id);
+    assert_eq!(found, all);
+}

@@ -1,0 +1,74 @@
+//! The adapters in memory do what the ports promise, and over them the domain's laws hold.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tocsin_adapters::memory::{
+    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryIdempotency, MemoryPostCache, MemoryPosts,
+    MemoryRateLimiter, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
+};
+use tocsin_conformance::{accounts, fixtures, posts, pushes, rate_limits, subscriptions, timelines};
+use tocsin_domain::{audience, ids::SubscriptionId, subscription::SubscriptionEditor as _};
+
+#[tokio::test]
+async fn conformance() {
+    accounts::users(&MemoryUsers::default()).await;
+    accounts::sessions(&MemorySessions::default()).await;
+    posts::posts(&MemoryPosts::default()).await;
+    posts::cache(&MemoryPostCache::default()).await;
+    posts::idempotency(&MemoryIdempotency::default()).await;
+    subscriptions::subscriptions(&MemorySubscriptions::default()).await;
+    subscriptions::categories(&MemoryCategories::default()).await;
+    pushes::devices(&MemoryDevices::default()).await;
+    pushes::deliveries(&MemoryDeliveries::default()).await;
+    rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
+    timelines::timelines(&MemoryTimelines::default()).await;
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn the_audience_by_cells_is_the_audience_by_looking_at_everybody(
+        wishes in prop::collection::vec((0usize..5, fixtures::any_wish()), 1..20),
+        posts in prop::collection::vec(fixtures::any_post(), 1..8),
+    ) {
+        let users: Vec<_> = (0..5).map(|_| fixtures::user()).collect();
+        let index = MemorySubscriptions::default();
+        let mut all = Vec::new();
+        for (user, wish) in wishes {
+            let subscription = fixtures::subscription(wish);
+            let keys = fixtures::keys(&subscription);
+            prop_assert!(keys.len() <= audience::MOST_KEYS, "{} keys", keys.len());
+            wait(index.add(users[user], &subscription, &keys)).unwrap();
+            all.push((users[user], subscription));
+        }
+        for post in posts {
+            let mut expected: BTreeMap<_, (SubscriptionId, Option<SubscriptionId>)> = BTreeMap::new();
+            for (user, subscription) in all.iter().filter(|(_, subscription)| subscription.wish.matches(&post)) {
+                let id = subscription.subscription_id;
+                let entry = expected.entry(*user).or_insert((id, None));
+                entry.0 = entry.0.min(id);
+                if subscription.wish.push {
+                    entry.1 = Some(entry.1.map_or(id, |push| push.min(id)));
+                }
+            }
+            let found = wait(audience::of(&index, &post)).unwrap();
+            let found: BTreeMap<_, _> =
+                found.into_iter().map(|told| (told.user_id, (told.because, told.push_because))).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn timeline_operations_in_any_order_end_in_the_same_timeline(
+        history in timelines::any_history(),
+        capacity in 1usize..8,
+    ) {
+        wait(timelines::any_order(&MemoryTimelines::default().with_capacity(capacity), &history));
+    }
+}

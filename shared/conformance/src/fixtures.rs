@@ -1,0 +1,179 @@
+//! People, posts and wishes to test with.
+
+use proptest::prelude::*;
+use tocsin_domain::{
+    audience,
+    category::CategoryName,
+    ids::{PostId, SubscriptionId, UserId},
+    place::{Circle, Point},
+    post::{Author, Post, PostKind, PostStatus, Severity, Tag, Tags},
+    subscription::{Subscription, TagMatch, Wish},
+    time::{self, Timestamp},
+};
+
+/// A new user.
+#[must_use]
+pub fn user() -> UserId {
+    UserId::new(time::now())
+}
+
+/// A category.
+#[must_use]
+pub fn category(name: &str) -> CategoryName {
+    name.parse().unwrap()
+}
+
+/// Some tags.
+#[must_use]
+pub fn tags(words: &[&str]) -> Tags {
+    Tags::new(words.iter().map(|word| word.parse::<Tag>().unwrap()))
+}
+
+/// A point.
+#[must_use]
+pub fn point(lat: f64, lon: f64) -> Point {
+    Point::new(lat, lon).unwrap()
+}
+
+/// A post of now: smoke at the harbour of Bergen.
+#[must_use]
+pub fn post() -> Post {
+    post_at(point(60.3991, 5.3206))
+}
+
+/// A post of now, at a place.
+#[must_use]
+pub fn post_at(location: Point) -> Post {
+    let now = time::now();
+    Post {
+        post_id: PostId::new(now),
+        kind: PostKind::Report,
+        status: PostStatus::Active,
+        title: "Røyk over havna".to_owned(),
+        body: Some("Smoke over the harbour ❗".to_owned()),
+        category: category("fire"),
+        tags: tags(&["smoke", "harbour"]),
+        severity: Severity::Severe,
+        location,
+        author: Some(Author { user_id: user(), username: "ada".to_owned() }),
+        source: None,
+        created_at: now,
+        updated_at: now,
+        starts_at: None,
+        ends_at: None,
+        expires_at: Some(time::after(now, 3_600)),
+        confirmations: 0,
+    }
+}
+
+/// A wish for all posts of a category, anywhere.
+#[must_use]
+pub fn wish(name: &str) -> Wish {
+    Wish {
+        category: category(name),
+        tags: Tags::default(),
+        tag_match: TagMatch::Any,
+        area: None,
+        min_severity: None,
+        push: true,
+    }
+}
+
+/// A subscription of now.
+#[must_use]
+pub fn subscription(wish: Wish) -> Subscription {
+    let now = time::now();
+    Subscription { subscription_id: SubscriptionId::new(now), wish, created_at: now }
+}
+
+/// The keys under which a subscription is stored.
+#[must_use]
+pub fn keys(subscription: &Subscription) -> Vec<audience::AudienceKey> {
+    audience::keys_of(&subscription.wish)
+}
+
+/// The post id of a millisecond, with so much after it: ids of one millisecond are in the order of the rest.
+#[must_use]
+pub fn post_id(millis: u64, rest: u8) -> PostId {
+    let mut bytes = [rest; 16];
+    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    bytes[6] = 0x70;
+    bytes[8] = 0x80;
+    PostId::from_bytes(bytes)
+}
+
+/// Any point, and more often than by chance one of a few near each other.
+pub fn any_point() -> impl Strategy<Value = Point> {
+    prop_oneof![
+        3 => (60.38..60.41f64, 5.30..5.34f64),
+        2 => (59.0..61.5f64, 4.0..7.0f64),
+        1 => (-90.0..=90.0f64, -180.0..=180.0f64),
+    ]
+    .prop_map(|(lat, lon)| point(lat, lon))
+}
+
+/// Any of three tags.
+pub fn any_tags(most: usize) -> impl Strategy<Value = Tags> {
+    prop::sample::subsequence(vec!["smoke", "harbour", "tunnel", "same:006085"], 0..=most)
+        .prop_map(|words| tags(&words))
+}
+
+fn any_severity() -> impl Strategy<Value = Severity> {
+    use Severity::{Extreme, Minor, Moderate, Severe, Unknown};
+    prop::sample::select(vec![Unknown, Minor, Moderate, Severe, Extreme])
+}
+
+/// Any time that the storage keeps, to the millisecond.
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    (0i64..4_000_000_000_000).prop_map(|ms| Timestamp::from_millisecond(ms).unwrap())
+}
+
+/// Any post.
+pub fn any_post() -> impl Strategy<Value = Post> {
+    let text = ("\\PC{1,40}", prop::option::of("(\\PC|\n){0,80}"));
+    let what = (prop::sample::select(vec!["fire", "flood"]), any_tags(4), any_severity(), any_point());
+    let times = (any_time(), prop::option::of(any_time()), prop::option::of(any_time()));
+    let who = (any::<[u8; 10]>(), prop::option::of("[a-z.]{1,30}"), any::<u32>());
+    (text, what, times, who).prop_map(|(text, what, times, (random, source, confirmations))| {
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&times.0.as_millisecond().to_be_bytes()[2..]);
+        bytes[6..].copy_from_slice(&random);
+        Post {
+            post_id: PostId::from_bytes(bytes),
+            kind: if times.1.is_some() { PostKind::Event } else { PostKind::Alert },
+            status: PostStatus::Active,
+            title: text.0,
+            body: text.1,
+            category: category(what.0),
+            tags: what.1,
+            severity: what.2,
+            location: what.3,
+            author: None,
+            source,
+            created_at: times.0,
+            updated_at: times.0,
+            starts_at: times.1,
+            ends_at: None,
+            expires_at: times.2,
+            confirmations,
+        }
+    })
+}
+
+/// Any wish.
+pub fn any_wish() -> impl Strategy<Value = Wish> {
+    let area = prop::option::weighted(0.8, (any_point(), 50f64.ln()..=100_000f64.ln()));
+    let tag_match = prop::sample::select(vec![TagMatch::Any, TagMatch::All]);
+    let name = prop::sample::select(vec!["fire", "flood"]);
+    let severity = prop::option::of(any_severity());
+    (name, any_tags(4), tag_match, area, severity, any::<bool>()).prop_map(
+        |(name, tags, tag_match, area, min_severity, push)| Wish {
+            category: category(name),
+            tags,
+            tag_match,
+            area: area.map(|(centre, ln)| Circle::new(centre, ln.exp().clamp(50.0, 100_000.0)).unwrap()),
+            min_severity,
+            push,
+        },
+    )
+}

@@ -1,0 +1,14 @@
+//! What every implementation of the ports of `tocsin-domain` must do.
+//!
+//! Each function takes an adapter, fresh or used, and panics where it breaks a promise. The adapters in memory and the
+//! real ones are held to the same, so that tests over the ones in memory tell about the others.
+#![expect(clippy::missing_panics_doc, reason = "to panic is what these functions are for")]
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+pub mod accounts;
+pub mod fixtures;
+pub mod posts;
+pub mod pushes;
+pub mod rate_limits;
+pub mod subscriptions;
+pub mod timelines;

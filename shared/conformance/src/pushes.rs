@@ -1,0 +1,75 @@
+//! Devices, and what was sent to them.
+
+use tocsin_domain::{
+    device::{Device, DeviceEditor, DeviceToken, Platform},
+    ids::{PostId, SubscriptionId},
+    push::{Deliveries, Endpoint, Outcome, PushKey, RESERVED_SECONDS, Reservation},
+    time::{self, Timestamp},
+};
+
+use crate::fixtures::user;
+
+fn device(id: &str, token: &str, now: Timestamp) -> Device {
+    Device {
+        device_id: id.parse().unwrap(),
+        token: DeviceToken { platform: Platform::Fcm, token: format!("{token}-{}", now.as_nanosecond()) },
+        endpoint: Endpoint(format!("arn:aws:sns:eu-north-1:000000000000:endpoint/GCM/tocsin/{token}")),
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// A device is its owner's, and a token is one device's.
+pub async fn devices(devices: &impl DeviceEditor) {
+    let now = Timestamp::now();
+    let (ada, eve) = (user(), user());
+    let (phone, tablet) = (device("phone", "one", now), device("Tablet.2", "two", now));
+    devices.put(ada, &phone).await.unwrap();
+    devices.put(ada, &tablet).await.unwrap();
+    devices.put(ada, &phone).await.unwrap();
+    assert_eq!(devices.of(ada).await.unwrap(), [tablet.clone(), phone.clone()], "by id");
+    assert_eq!(devices.of(eve).await.unwrap(), []);
+
+    // Eve signs in on Ada's phone.
+    devices.put(eve, &phone).await.unwrap();
+    assert_eq!(devices.of(ada).await.unwrap(), [tablet.clone()]);
+    assert_eq!(devices.of(eve).await.unwrap(), [phone.clone()]);
+    // And the app is given another name on it.
+    let renamed = Device { device_id: "phone-2".parse().unwrap(), ..phone.clone() };
+    devices.put(eve, &renamed).await.unwrap();
+    assert_eq!(devices.of(eve).await.unwrap(), [renamed.clone()]);
+
+    // A new token; the old one is then free for another.
+    let renewed = Device { token: device("x", "three", now).token, ..renamed.clone() };
+    devices.put(eve, &renewed).await.unwrap();
+    devices.put(ada, &phone).await.unwrap();
+    assert_eq!(devices.of(eve).await.unwrap(), [renewed.clone()]);
+    assert_eq!(devices.of(ada).await.unwrap(), [tablet, phone.clone()]);
+
+    assert_eq!(devices.remove(ada, &renewed.device_id).await.unwrap(), None, "it is not hers");
+    assert_eq!(devices.remove(eve, &renewed.device_id).await.unwrap().as_ref(), Some(&renewed));
+    assert_eq!(devices.remove(eve, &renewed.device_id).await.unwrap(), None);
+    devices.put(ada, &Device { device_id: "pad".parse().unwrap(), ..renewed }).await.unwrap();
+    assert_eq!(devices.of(ada).await.unwrap().len(), 3);
+}
+
+/// A push is one try's at a time, and once done it stays so.
+pub async fn deliveries(deliveries: &impl Deliveries) {
+    let now = time::now();
+    let push = PushKey { post_id: PostId::new(now), user_id: user(), device_id: "phone".parse().unwrap() };
+    let other = PushKey { device_id: "pad".parse().unwrap(), ..push.clone() };
+    let because = SubscriptionId::new(now);
+    let reserve = async |push: &PushKey, at| deliveries.reserve(push, at).await.unwrap();
+    assert_eq!(reserve(&push, now).await, Reservation::Ours);
+    assert_eq!(reserve(&push, now).await, Reservation::Held);
+    assert_eq!(reserve(&other, now).await, Reservation::Ours, "each device has its own");
+    deliveries.release(&push).await.unwrap();
+    deliveries.release(&push).await.unwrap();
+    assert_eq!(reserve(&push, now).await, Reservation::Ours);
+    let later = time::after(now, RESERVED_SECONDS);
+    assert_eq!(reserve(&push, later).await, Reservation::Ours, "a reservation runs out");
+    deliveries.record(&push, because, Outcome::Pushed, later).await.unwrap();
+    assert_eq!(reserve(&push, later).await, Reservation::Done);
+    deliveries.release(&push).await.unwrap();
+    assert_eq!(reserve(&push, time::after(later, 3_600)).await, Reservation::Done, "what is done stays done");
+}

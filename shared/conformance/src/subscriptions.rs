@@ -1,0 +1,129 @@
+//! Subscriptions with their audience, and categories.
+
+use tocsin_domain::{
+    Error,
+    audience::{self, Audience, AudienceEntry, AudienceKey},
+    category::{Categories, Category, CategoryEditor},
+    ids::SubscriptionId,
+    place::Circle,
+    post::Post,
+    subscription::{MOST_SUBSCRIPTIONS, Subscription, SubscriptionEditor, Subscriptions, TagMatch, Wish},
+    time,
+};
+
+use crate::fixtures::{category, keys, point, post, subscription, tags, user, wish};
+
+async fn under(audience: &impl Audience, key: &AudienceKey) -> Vec<AudienceEntry> {
+    let (mut all, mut from) = (Vec::new(), None);
+    loop {
+        let (entries, next) = audience.entries(key, from).await.unwrap();
+        all.extend(entries);
+        from = next;
+        if from.is_none() {
+            return all;
+        }
+    }
+}
+
+/// A subscription is its owner's, and in the audience exactly as long as it is there, as it is now.
+pub async fn subscriptions(subscriptions: &(impl Subscriptions + SubscriptionEditor + Audience)) {
+    // A category of this run alone, so that no other test's subscriptions are in the way.
+    let name = format!("c{}", time::now().as_millisecond());
+    let (owner, other) = (user(), user());
+    let harbour = Circle::new(point(60.3991, 5.3206), 800.0).unwrap();
+    let near = Wish { area: Some(harbour), tags: tags(&["smoke", "tunnel"]), ..wish(&name) };
+    let everywhere = wish(&name);
+    let happening = Post { category: category(&name), ..post() };
+    let told = async || audience::of(subscriptions, &happening).await.unwrap();
+
+    let (first, second) = (subscription(near), subscription(everywhere.clone()));
+    subscriptions.add(owner, &first, &keys(&first)).await.unwrap();
+    subscriptions.add(owner, &second, &keys(&second)).await.unwrap();
+    let again = subscriptions.add(owner, &first, &keys(&first)).await;
+    assert!(again.is_err(), "an id is new");
+    assert_eq!(subscriptions.get(owner, first.subscription_id).await.unwrap().as_ref(), Some(&first));
+    assert_eq!(
+        subscriptions.get(other, first.subscription_id).await.unwrap(),
+        None,
+        "it is its owner's alone"
+    );
+    assert_eq!(subscriptions.get(owner, SubscriptionId::new(time::now())).await.unwrap(), None);
+    let mut newest_first = vec![first.clone(), second.clone()];
+    newest_first.sort_by_key(|subscription| std::cmp::Reverse(subscription.subscription_id));
+    assert_eq!(subscriptions.of(owner).await.unwrap(), newest_first);
+    assert_eq!(subscriptions.of(other).await.unwrap(), []);
+    let oldest = first.subscription_id.min(second.subscription_id);
+    let [recipient] = told().await[..] else { panic!("a user counts once") };
+    assert_eq!((recipient.user_id, recipient.because), (owner, oldest));
+
+    // Changed: other keys, and other content under the same keys.
+    let strict = Wish { tag_match: TagMatch::All, push: false, ..first.wish.clone() };
+    let changed = Subscription { wish: strict, ..first.clone() };
+    let (old, new) = (keys(&first), keys(&changed));
+    assert!(subscriptions.replace(owner, (&first, &old), (&changed, &new)).await.unwrap());
+    assert!(
+        !subscriptions.replace(owner, (&first, &old), (&changed, &new)).await.unwrap(),
+        "it is not there any more"
+    );
+    assert!(
+        !subscriptions.replace(other, (&changed, &new), (&first, &old)).await.unwrap(),
+        "it is not theirs"
+    );
+    assert_eq!(subscriptions.get(owner, first.subscription_id).await.unwrap().as_ref(), Some(&changed));
+    for key in &old {
+        let there: Vec<_> =
+            under(subscriptions, key).await.into_iter().map(|entry| entry.subscription).collect();
+        let expected: &[Subscription] = if new.contains(key) { std::slice::from_ref(&changed) } else { &[] };
+        assert_eq!(there, expected, "under {key:?}");
+    }
+
+    assert!(!subscriptions.remove(owner, (&first, &old)).await.unwrap(), "it has changed");
+    assert!(!subscriptions.remove(other, (&second, &keys(&second))).await.unwrap(), "it is not theirs");
+    assert!(subscriptions.remove(owner, (&second, &keys(&second))).await.unwrap());
+    assert!(!subscriptions.remove(owner, (&second, &keys(&second))).await.unwrap());
+    assert_eq!(told().await, [], "a post without a tunnel does not match, and the other is gone");
+    assert_eq!(subscriptions.of(owner).await.unwrap(), [changed]);
+
+    // Several pages under one key.
+    let crowd: Vec<_> = (0..10).map(|_| (user(), subscription(everywhere.clone()))).collect();
+    for (fan, subscription) in &crowd {
+        subscriptions.add(*fan, subscription, &keys(subscription)).await.unwrap();
+    }
+    let mut fans: Vec<_> = crowd.iter().map(|(fan, _)| *fan).collect();
+    fans.sort();
+    assert_eq!(told().await.into_iter().map(|recipient| recipient.user_id).collect::<Vec<_>>(), fans);
+
+    // Only so many, and after one is gone, one more.
+    let collector = user();
+    let mut all = Vec::new();
+    for _ in 0..MOST_SUBSCRIPTIONS {
+        let one = subscription(wish("hoard"));
+        subscriptions.add(collector, &one, &keys(&one)).await.unwrap();
+        all.push(one);
+    }
+    let one_more = subscription(wish("hoard"));
+    let refused = subscriptions.add(collector, &one_more, &keys(&one_more)).await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::Refused(refusal) if refusal.code == "too_many_subscriptions"),
+        "{refused}"
+    );
+    assert!(subscriptions.remove(collector, (&all[0], &keys(&all[0]))).await.unwrap());
+    subscriptions.add(collector, &one_more, &keys(&one_more)).await.unwrap();
+    assert_eq!(subscriptions.of(collector).await.unwrap().len(), MOST_SUBSCRIPTIONS);
+}
+
+/// A category that is put is in the list, once.
+pub async fn categories(categories: &(impl Categories + CategoryEditor)) {
+    let one = |title: &str| Category {
+        category: category("avalanche"),
+        title: title.to_owned(),
+        description: String::new(),
+    };
+    categories.put(&one("Snow")).await.unwrap();
+    categories.put(&one("Avalanches")).await.unwrap();
+    let all = categories.all().await.unwrap();
+    let there: Vec<_> = all.iter().filter(|known| known.category.as_str() == "avalanche").collect();
+    assert_eq!(there, [&one("Avalanches")]);
+    assert!(all.is_sorted_by(|a, b| a.category < b.category));
+    assert_eq!(categories.all().await.unwrap(), all);
+}
