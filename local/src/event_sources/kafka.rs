@@ -1,0 +1,320 @@
+//! A Kafka event source mapping: reads a topic for one function, as AWS does.
+//!
+//! What AWS does, and where it says so (pages of <https://docs.aws.amazon.com/lambda/latest/dg/>):
+//! - A batch is up to `BatchSize` records, of any partitions, gathered for `MaximumBatchingWindowInSeconds`, up to 6 MB
+//!   (`invocation-eventsourcemapping.html`). A partition has one batch at a time in hand, so its order holds; partitions
+//!   go on side by side (`kafka-scaling-modes.html`).
+//! - A failed batch is retried `MaximumRetryAttempts` times, without end by default; with an on-failure destination at
+//!   most 10 times. With `BisectBatchOnFunctionError` it is split in two and each half retried by itself
+//!   (`kafka-retry-configurations.html`), which does not use up retries (`kinesis-on-failure-destination.html`).
+//! - With `ReportBatchItemFailures` the answer names the failed records. Nothing, null or an empty object is success; a
+//!   record that was not in the batch makes the whole batch fail (`kafka-retry-configurations.html`). Here each partition
+//!   is retried from its lowest failed record on, as AWS's other streams are
+//!   (`services-kinesis-batchfailurereporting.html`): the Kafka page says that just the failed records are retried, and what is
+//!   retried here includes those. A record counts its own failures, so one that can never succeed goes alone, and those
+//!   behind it are handed over once more, not given up with it.
+//! - Records older than `MaximumRecordAgeInSeconds` are not sent any more.
+//! - What is given up goes to the on-failure destination as a document without payload (`kafka-on-failure.html`).
+//! - A partition's offset is committed when everything before it is done. Delivery is at least once.
+//!
+//! A reader keeps a bounded number of records of each partition at hand; a dispatcher makes batches of those of idle
+//! partitions; [`super::batches`] sees each batch through. On the embedded broker, which cannot wake a reader, the end of
+//! any invocation does: a record that a function wrote is read right after the function's answer.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
+
+use super::{
+    batches::{Batches, Progress},
+    kafka_event,
+    log::{LogError, Record, RecordLog},
+    stop::Stop,
+};
+use crate::template::model::KafkaSource;
+
+/// How often a log that cannot wake its reader is asked while nothing happens.
+const IDLE: Duration = Duration::from_millis(20);
+/// How long a log that can is asked to wait.
+const LONG_POLL: Duration = Duration::from_millis(500);
+/// After an error of the log.
+const AFTER_ERROR: Duration = Duration::from_millis(500);
+
+/// A running source.
+pub(crate) struct Poller<L: RecordLog> {
+    log: Arc<L>,
+    batches: Arc<Batches>,
+    done: Arc<Done>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// How far each partition is.
+struct Done {
+    offsets: Mutex<BTreeMap<i32, i64>>,
+    changed: Notify,
+    free: mpsc::UnboundedSender<i32>,
+}
+
+impl Progress for Done {
+    fn done(&self, partition: i32, offset: i64, all: bool) {
+        self.offsets.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, offset);
+        self.changed.notify_one();
+        if all {
+            let _ = self.free.send(partition);
+        }
+    }
+}
+
+impl<L: RecordLog> Poller<L> {
+    /// Starts to read. `nudge` changes when there may be new records.
+    pub(crate) fn start(log: L, batches: Batches, nudge: watch::Receiver<u64>) -> Self {
+        let (free, freed) = mpsc::unbounded_channel();
+        let done = Arc::new(Done { offsets: Mutex::new(log.starts()), changed: Notify::new(), free });
+        let (log, batches) = (Arc::new(log), Arc::new(batches));
+        let (read, records) = mpsc::channel(4);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(read_records(Arc::clone(&log), read, nudge, batches.stopping.clone()));
+        tasks.spawn(commit_offsets(Arc::clone(&log), Arc::clone(&done), batches.stopping.clone()));
+        let dispatcher = Dispatcher {
+            log: Arc::clone(&log),
+            batches: Arc::clone(&batches),
+            done: Arc::clone(&done),
+            partitions: BTreeMap::new(),
+            turn: 0,
+            running: JoinSet::new(),
+        };
+        tasks.spawn(dispatcher.run(records, freed));
+        Self { log, batches, done, tasks: Mutex::new(tasks) }
+    }
+
+    /// How many records are not done.
+    pub(crate) async fn lag(&self) -> Result<u64, LogError> {
+        let ends = self.log.ends().await?;
+        let done = self.done.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lag = ends
+            .iter()
+            .map(|(partition, end)| u64::try_from(end - done.get(partition).unwrap_or(end)).unwrap_or(0))
+            .sum();
+        self.batches.metrics.lag.store(lag, Ordering::Relaxed);
+        Ok(lag)
+    }
+
+    /// The log, for reading records once more.
+    pub(crate) fn log(&self) -> &L {
+        &self.log
+    }
+
+    /// The source's rules.
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// Waits for the invocations in hand, after the source was told to stop, and for the last commit.
+    pub(crate) async fn stopped(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        while tasks.join_next().await.is_some() {}
+        let offsets = self.done.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Err(error) = self.log.commit(offsets).await {
+            tracing::debug!(%error, "the last offsets were not committed: their records come again");
+        }
+    }
+}
+
+async fn read_records<L: RecordLog>(
+    log: Arc<L>,
+    read: mpsc::Sender<Vec<Record>>,
+    mut nudge: watch::Receiver<u64>,
+    stopping: Stop,
+) {
+    let wait = if log.wakes() { LONG_POLL } else { Duration::ZERO };
+    let mut failing = false;
+    while !stopping.is_requested() {
+        nudge.mark_unchanged();
+        let polled = tokio::select! {
+            polled = log.poll(wait) => polled,
+            () = stopping.requested() => return,
+        };
+        let pause = match polled {
+            Ok(records) if records.is_empty() => {
+                failing = false;
+                if log.wakes() {
+                    continue;
+                }
+                IDLE
+            }
+            Ok(records) => {
+                failing = false;
+                if read.send(records).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Err(error) => {
+                // Once for an outage, not once for every try.
+                if !failing {
+                    tracing::warn!(%error, "reading failed, and is tried again");
+                }
+                failing = true;
+                AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // The sender lives as long as the fleet does.
+            Ok(()) = nudge.changed(), if !failing => {}
+            () = stopping.requested() => return,
+        }
+    }
+}
+
+/// Commits in order, and only the newest offsets if several came meanwhile.
+async fn commit_offsets<L: RecordLog>(log: Arc<L>, done: Arc<Done>, stopping: Stop) {
+    let mut committed = log.starts();
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = done.changed.notified() => {}
+            () = stopping.requested() => return,
+        }
+        let offsets = done.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let new: BTreeMap<i32, i64> = offsets
+            .into_iter()
+            .filter(|(partition, offset)| committed.get(partition) != Some(offset))
+            .collect();
+        if new.is_empty() {
+            continue;
+        }
+        match log.commit(new.clone()).await {
+            Ok(()) => {
+                failing = false;
+                committed.extend(new);
+            }
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(%error, "offsets could not be committed, and are tried again");
+                }
+                failing = true;
+                tokio::time::sleep(AFTER_ERROR).await;
+                done.changed.notify_one();
+            }
+        }
+    }
+}
+
+struct Dispatcher<L: RecordLog> {
+    log: Arc<L>,
+    batches: Arc<Batches>,
+    done: Arc<Done>,
+    partitions: BTreeMap<i32, Partition>,
+    /// Which partition is first in the next batch, so that none is always last.
+    turn: usize,
+    running: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Partition {
+    waiting: VecDeque<(Instant, Record)>,
+    busy: bool,
+    paused: bool,
+}
+
+impl<L: RecordLog> Dispatcher<L> {
+    async fn run(
+        mut self,
+        mut records: mpsc::Receiver<Vec<Record>>,
+        mut freed: mpsc::UnboundedReceiver<i32>,
+    ) {
+        let stopping = self.batches.stopping.clone();
+        loop {
+            let wake = self.dispatch().await;
+            tokio::select! {
+                () = stopping.requested() => break,
+                Some(partition) = freed.recv() => {
+                    if let Some(partition) = self.partitions.get_mut(&partition) {
+                        partition.busy = false;
+                    }
+                }
+                Some(read) = records.recv() => self.take_in(read).await,
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                Some(_) = self.running.join_next() => {}
+            }
+        }
+        while self.running.join_next().await.is_some() {}
+    }
+
+    async fn take_in(&mut self, records: Vec<Record>) {
+        let now = Instant::now();
+        for record in records {
+            self.partitions.entry(record.partition).or_default().waiting.push_back((now, record));
+        }
+        let full = self.batches.source.batch_size.saturating_mul(2).max(64);
+        for (number, partition) in &mut self.partitions {
+            if !partition.paused && partition.waiting.len() >= full {
+                partition.paused = true;
+                self.log.set_paused(*number, true).await;
+            }
+        }
+    }
+
+    /// Sends every batch that is full or has waited for its window. Returns when the next one will have.
+    async fn dispatch(&mut self) -> Option<Instant> {
+        let source: &KafkaSource = &self.batches.source;
+        let (size, window) = (source.batch_size.max(1), source.window);
+        loop {
+            let idle = self.partitions.values().filter(|partition| !partition.busy);
+            let (mut count, mut bytes, mut oldest) = (0, 0, None::<Instant>);
+            for (arrived, record) in idle.flat_map(|partition| &partition.waiting) {
+                count += 1;
+                bytes += kafka_event::size(record);
+                oldest = Some(oldest.map_or(*arrived, |oldest| oldest.min(*arrived)));
+            }
+            let due = oldest? + window;
+            if count < size && bytes < kafka_event::MAX_RECORDS && Instant::now() < due {
+                return Some(due);
+            }
+            let batch = self.next_batch(size);
+            for (number, partition) in &mut self.partitions {
+                if partition.paused && partition.waiting.len() < size {
+                    partition.paused = false;
+                    self.log.set_paused(*number, false).await;
+                }
+            }
+            let (batches, done) = (Arc::clone(&self.batches), Arc::clone(&self.done));
+            self.running.spawn(async move { batches.process(batch, &*done).await });
+        }
+    }
+
+    fn next_batch(&mut self, size: usize) -> Vec<Record> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let count = self.partitions.len().max(1);
+        let turn = self.turn % count;
+        self.turn = turn + 1;
+        let (before, after) = (self.partitions.keys().take(turn), self.partitions.keys().skip(turn));
+        let order: Vec<i32> = after.chain(before).copied().collect();
+        for number in order {
+            let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.busy) else {
+                continue;
+            };
+            while batch.len() < size {
+                let Some((_, record)) = partition.waiting.front() else { break };
+                bytes += kafka_event::size(record);
+                // The first goes alone if it must; one that is too large even so is given up by its batch.
+                if bytes > kafka_event::MAX_RECORDS && !batch.is_empty() {
+                    return batch;
+                }
+                let Some((_, record)) = partition.waiting.pop_front() else { break };
+                partition.busy = true;
+                batch.push(record);
+            }
+        }
+        batch
+    }
+}

@@ -1,0 +1,310 @@
+//! An SQS event source mapping, as AWS runs it for a standard queue
+//! (<https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>, `services-sqs-errorhandling.html`,
+//! `services-sqs-scaling.html`).
+//!
+//! Messages are received by long polling, gathered for the batching window, and handed over; those that succeed are
+//! deleted. Those that fail are left alone: they appear again when their visibility timeout has passed, and the queue's
+//! redrive policy moves them to its dead-letter queue when they were received too often. AWS extends no visibility timeout,
+//! which is why a queue's should be six times its function's time.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+
+use super::{
+    invoker::{Backoff, Invoke},
+    queue::{Message, Queue, QueueError},
+    stop::Stop,
+};
+use crate::{
+    metrics::SourceMetrics,
+    runtime::{InvokeError, MAX_PAYLOAD},
+    template::model::SqsSource,
+};
+
+/// How many batches are in hand at once unless the template says so: AWS begins with five.
+const CONCURRENCY: u32 = 5;
+/// How long one receive waits. SQS allows 20 s; a shorter one lets a source end soon without abandoning a receive, whose
+/// messages would be hidden from everyone.
+const LONG_POLL: Duration = Duration::from_secs(2);
+
+/// The rules of one source, and what it needs to follow them.
+pub(crate) struct SqsPoller {
+    pub(crate) source: SqsSource,
+    pub(crate) function: Arc<dyn Invoke>,
+    pub(crate) queue: Arc<dyn Queue>,
+    /// `maxReceiveCount` of the queue's redrive policy.
+    pub(crate) max_receives: Option<u32>,
+    pub(crate) region: String,
+    pub(crate) visibility: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) metrics: Arc<SourceMetrics>,
+    pub(crate) stopping: Stop,
+    /// Messages in hand.
+    pub(crate) in_hand: Mutex<BTreeSet<String>>,
+}
+
+impl SqsPoller {
+    /// Receives until it is told to stop, then waits for the batches in hand.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let permits = Arc::new(Semaphore::new(self.source.max_concurrency.unwrap_or(CONCURRENCY) as usize));
+        let mut batches = JoinSet::new();
+        let stopping = self.stopping.clone();
+        let mut failures = 0;
+        loop {
+            while batches.try_join_next().is_some() {}
+            // A message that nobody has time for stays visible to others.
+            let permit = tokio::select! {
+                permit = Arc::clone(&permits).acquire_owned() => permit,
+                () = stopping.requested() => break,
+            };
+            let Ok(permit) = permit else { break };
+            // Not raced against the stop: a receive that is abandoned hides its messages.
+            match self.gather().await {
+                Ok(messages) if messages.is_empty() => failures = 0,
+                Ok(messages) => {
+                    failures = 0;
+                    let this = Arc::clone(&self);
+                    batches.spawn(async move {
+                        this.handle(messages).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::warn!(%error, "receiving failed, and is tried again");
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(self.backoff.before(failures)) => {}
+                        () = stopping.requested() => break,
+                    }
+                }
+            }
+            if stopping.is_requested() {
+                break;
+            }
+        }
+        while batches.join_next().await.is_some() {}
+    }
+
+    /// How many messages are not done.
+    pub(crate) async fn lag(&self) -> Result<u64, QueueError> {
+        let depth = self.queue.depth().await?;
+        let lag = depth.visible + depth.hidden;
+        self.metrics.lag.store(lag, Ordering::Relaxed);
+        Ok(lag)
+    }
+
+    /// Messages for one invocation: as many as come within the window, up to the batch size and the payload's limit.
+    async fn gather(&self) -> Result<Vec<Message>, QueueError> {
+        let size = self.source.batch_size.max(1);
+        let mut messages = self.queue.receive(size, LONG_POLL).await?;
+        if messages.is_empty() {
+            return Ok(messages);
+        }
+        let until = Instant::now() + self.source.window;
+        let mut bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+        while messages.len() < size
+            && bytes < MAX_PAYLOAD / 4
+            && Instant::now() < until
+            && !self.stopping.is_requested()
+        {
+            // What has been received must be handled, whatever happens to a further receive.
+            let Ok(more) = self.queue.receive(size - messages.len(), Duration::ZERO).await else { break };
+            if more.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20).min(until - Instant::now())).await;
+            }
+            bytes += more.iter().map(|message| message.body.len()).sum::<usize>();
+            messages.extend(more);
+        }
+        Ok(messages)
+    }
+
+    async fn handle(&self, messages: Vec<Message>) {
+        let received = Instant::now();
+        self.hold(&messages, true);
+        let mut throttles = 0;
+        let failed = loop {
+            let again = messages.iter().any(|message| receives(message) > 1);
+            match self.function.invoke(self.event(&messages)).await {
+                Ok(invocation) => {
+                    self.count(again);
+                    break if self.source.reports_failures {
+                        report(&invocation.payload, &messages)
+                    } else {
+                        BTreeSet::new()
+                    };
+                }
+                Err(InvokeError::Function(error)) => {
+                    self.count(again);
+                    tracing::warn!(function = self.function.arn(), %error, messages = messages.len(), "a batch failed");
+                    break ids(&messages);
+                }
+                // The function never had them. AWS tries until they are visible again.
+                Err(error) => {
+                    throttles += 1;
+                    tracing::warn!(function = self.function.arn(), %error, "a batch could not be handed over");
+                    let pause = self.backoff.before(throttles);
+                    if self.stopping.is_requested() || received.elapsed() + pause >= self.visibility {
+                        break ids(&messages);
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        };
+        let (failed, done): (Vec<_>, Vec<_>) =
+            messages.iter().partition(|message| failed.contains(&message.id));
+        let receipts: Vec<String> = done.iter().map(|message| message.receipt.clone()).collect();
+        self.metrics.done.add(receipts.len() as u64);
+        if !receipts.is_empty()
+            && let Err(error) = self.queue.delete(receipts).await
+        {
+            tracing::warn!(%error, "messages that are done could not be deleted: they come again");
+        }
+        let dead = failed
+            .iter()
+            .filter(|message| self.max_receives.is_some_and(|most| receives(message) >= most))
+            .count();
+        self.metrics.dead_letters.add(dead as u64);
+        self.hold(&messages, false);
+    }
+
+    fn count(&self, again: bool) {
+        self.metrics.invocations.increment();
+        if again {
+            self.metrics.retries.increment();
+        }
+    }
+
+    fn hold(&self, messages: &[Message], held: bool) {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        for message in messages {
+            if held {
+                in_hand.insert(message.id.clone());
+            } else {
+                in_hand.remove(&message.id);
+            }
+        }
+    }
+
+    /// Whether any message is with the function now.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn event(&self, messages: &[Message]) -> Bytes {
+        let records: Vec<Value> = messages
+            .iter()
+            .map(|message| {
+                json!({
+                    "messageId": message.id,
+                    "receiptHandle": message.receipt,
+                    "body": message.body,
+                    "attributes": message.attributes,
+                    "messageAttributes": message_attributes(message),
+                    "md5OfBody": message.md5,
+                    "eventSource": "aws:sqs",
+                    "eventSourceARN": self.queue.arn(),
+                    "awsRegion": self.region,
+                })
+            })
+            .collect();
+        json!({ "Records": records }).to_string().into()
+    }
+}
+
+fn ids(messages: &[Message]) -> BTreeSet<String> {
+    messages.iter().map(|message| message.id.clone()).collect()
+}
+
+fn receives(message: &Message) -> u32 {
+    message.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1)
+}
+
+fn message_attributes(message: &Message) -> Map<String, Value> {
+    let attribute = |value: &aws_sdk_sqs::types::MessageAttributeValue| {
+        let mut attribute =
+            json!({"stringListValues": [], "binaryListValues": [], "dataType": value.data_type()});
+        if let Some(text) = value.string_value() {
+            attribute["stringValue"] = text.into();
+        }
+        if let Some(bytes) = value.binary_value() {
+            attribute["binaryValue"] = STANDARD.encode(bytes.as_ref()).into();
+        }
+        attribute
+    };
+    message.custom_attributes.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    batch_item_failures: Option<Vec<Failure>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Failure {
+    item_identifier: String,
+}
+
+/// The failed messages. Nothing, null and an empty list are successes; an unknown or missing id, or an answer that is no
+/// such report, fails the whole batch ("Success and failure conditions").
+fn report(payload: &[u8], messages: &[Message]) -> BTreeSet<String> {
+    if payload.trim_ascii().is_empty() {
+        return BTreeSet::new();
+    }
+    let failures = match serde_json::from_slice::<Value>(payload) {
+        Ok(Value::Object(answer)) => {
+            serde_json::from_value::<Answer>(Value::Object(answer)).map(|answer| answer.batch_item_failures)
+        }
+        Ok(_) => return BTreeSet::new(),
+        Err(error) => Err(error),
+    };
+    let known = ids(messages);
+    match failures {
+        Ok(None) => BTreeSet::new(),
+        Ok(Some(failures)) if failures.iter().all(|failure| known.contains(&failure.item_identifier)) => {
+            failures.into_iter().map(|failure| failure.item_identifier).collect()
+        }
+        _ => known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_as_aws_reads_it() {
+        let message = |id: &str| Message { id: id.to_owned(), ..Message::default() };
+        let messages = [message("a"), message("b")];
+        let read =
+            |answer: Value| report(answer.to_string().as_bytes(), &messages).into_iter().collect::<Vec<_>>();
+        for success in
+            [Value::Null, json!({}), json!({"batchItemFailures": []}), json!({"batchItemFailures": null})]
+        {
+            assert!(read(success).is_empty());
+        }
+        assert!(report(b"", &messages).is_empty());
+        assert_eq!(read(json!({"batchItemFailures": [{"itemIdentifier": "b"}]})), ["b"]);
+        for invalid in [
+            json!({"batchItemFailures": [{"itemIdentifier": "c"}]}),
+            json!({"batchItemFailures": [{"itemIdentifier": ""}]}),
+            json!({"batchItemFailures": [{"itemIdentifier": null}]}),
+            json!({"batchItemFailures": [{"id": "a"}]}),
+        ] {
+            assert_eq!(read(invalid.clone()), ["a", "b"], "{invalid}");
+        }
+    }
+}
