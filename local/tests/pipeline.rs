@@ -7,7 +7,7 @@ use std::{path::Path, time::Instant};
 use local::{api_client::text, scenario::Scenario};
 use reqwest::Method;
 use serde_json::json;
-use town::{PATIENCE, Town};
+use town::{PATIENCE, Town, titles};
 
 #[tokio::test]
 async fn everybody_gets_what_they_follow_and_nothing_else() {
@@ -123,8 +123,4 @@ async fn a_user_has_at_most_a_hundred_subscriptions() {
     let refused = ada.api.post("/v1/subscriptions", &json!({"category": "fire"})).await.unwrap();
     assert_eq!((refused.status, &refused.body["code"]), (409, &json!("too_many_subscriptions")));
     town.down().await;
-}
-
-fn titles(items: &[serde_json::Value]) -> Vec<&str> {
-    items.iter().map(|item| item["title"].as_str().unwrap()).collect()
 }

@@ -1,0 +1,88 @@
+//! The wiring is described four times, for four readers: they say the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use local::template::{Deployment, Template, Unprovisioned, model::Event};
+
+/// A route as a line of text: `GET /v1/posts/{post_id} get-post`.
+type Routes = BTreeSet<String>;
+
+#[test]
+fn contract_template_watch_routes_and_crates_agree() {
+    let template = of_template();
+    let routes: Routes = template.values().flatten().cloned().collect();
+    assert_eq!(of_contract(), routes, "openapi.yaml and template.yaml");
+    assert_eq!(of_watch(), routes, "the routes of `cargo lambda watch` and template.yaml");
+    let functions: BTreeSet<String> = template.into_keys().collect();
+    assert_eq!(crates(), functions, "the crates under functions/ and template.yaml");
+}
+
+/// Each function of the template, with its routes.
+fn of_template() -> BTreeMap<String, Routes> {
+    let template = Template::read(&root().join("template.yaml")).unwrap();
+    let parameters = template.parameters().into_iter().map(|name| (name.to_owned(), "value".to_owned())).collect();
+    let (stack_name, region, account) = ("tocsin".into(), "eu-north-1".into(), "123456789012".into());
+    let app = template.app(&Deployment { stack_name, region, account, parameters }, &Unprovisioned).unwrap();
+    let routes = |events: &[Event], name: &str| {
+        let http = events.iter().filter_map(|event| match event {
+            Event::Http(route) => Some(format!("{} {} {name}", route.method, route.path)),
+            _ => None,
+        });
+        http.collect()
+    };
+    app.functions.iter().map(|function| (function.name.clone(), routes(&function.events, &function.name))).collect()
+}
+
+/// The operations of the contract. It is read line by line, in the one form that it is written in: a path is indented by
+/// two spaces, a method by four.
+fn of_contract() -> Routes {
+    let contract = fs::read_to_string(root().join("openapi.yaml")).unwrap();
+    let (mut path, mut method, mut routes) = (String::new(), String::new(), Routes::new());
+    for line in contract.lines() {
+        if let Some(text) = line.strip_prefix("  /").and_then(|text| text.strip_suffix(':')) {
+            path = format!("/{text}");
+        } else if let Some(operation) = line.strip_prefix("      operationId: ") {
+            routes.insert(format!("{method} {path} {operation}"));
+        } else if let Some(text) = line.strip_prefix("    ").and_then(|text| text.strip_suffix(':')) {
+            method = text.to_uppercase();
+        }
+    }
+    routes
+}
+
+fn of_watch() -> Routes {
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"].as_array().unwrap();
+    let lines = router.iter().flat_map(|route| {
+        let text = |key: &str| route[key].as_str().unwrap().to_owned();
+        let (path, function) = (text("path"), text("function"));
+        let methods = route["methods"].as_array().unwrap().clone();
+        methods.into_iter().map(move |method| format!("{} {path} {function}", method.as_str().unwrap()))
+    });
+    lines.collect()
+}
+
+/// The packages under functions/, which are named as their folders and have one binary of that name.
+fn crates() -> BTreeSet<String> {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_dir()).collect()
+    };
+    let functions = folders(&root().join("functions")).iter().flat_map(|area| folders(area)).collect::<Vec<_>>();
+    let name = |folder: PathBuf| {
+        let manifest: toml::Table = fs::read_to_string(folder.join("Cargo.toml")).unwrap().parse().unwrap();
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(manifest["package"]["name"].as_str(), Some(name.as_str()));
+        assert_eq!(manifest["bin"][0]["name"].as_str(), Some(name.as_str()));
+        name
+    };
+    functions.into_iter().map(name).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

@@ -1,0 +1,72 @@
+//! Every sample in `events/` is replayed, as `cargo run -p local -- replay` does it.
+
+mod town;
+
+use std::path::Path;
+
+use local::replay::{Replayed, sample};
+use serde_json::json;
+use town::Town;
+
+/// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
+/// what those before them leave.
+const SAMPLES: [(&str, Option<u64>); 28] = [
+    ("get-status", Some(200)),
+    ("get-openapi", Some(200)),
+    ("get-docs", Some(200)),
+    ("get-docs-asset", Some(200)),
+    ("get-jwks", Some(200)),
+    ("send-heartbeat", None),
+    ("register", Some(201)),
+    // The sample's token is nobody's.
+    ("verify-email", Some(400)),
+    ("login", Some(200)),
+    ("renew-session", Some(200)),
+    ("list-categories", Some(200)),
+    // Only moderators may.
+    ("put-category", Some(403)),
+    ("create-subscription", Some(201)),
+    ("list-subscriptions", Some(200)),
+    // The sample's subscription is nobody's.
+    ("update-subscription", Some(404)),
+    ("delete-subscription", Some(404)),
+    ("put-device", Some(201)),
+    ("list-devices", Some(200)),
+    ("ingest-posts", None),
+    ("load-timelines", None),
+    ("notify-subscribers", None),
+    ("deliver-push", None),
+    ("get-post", Some(200)),
+    ("list-posts", Some(200)),
+    ("get-timeline", Some(200)),
+    ("create-post", Some(202)),
+    ("delete-device", Some(204)),
+    ("logout", Some(204)),
+];
+
+#[tokio::test]
+async fn every_sample_is_answered() {
+    let events = Path::new(town::ROOT).join("events");
+    let mut files: Vec<_> = std::fs::read_dir(&events)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
+        .collect();
+    files.sort();
+    let mut names = SAMPLES.map(|(name, _)| name);
+    names.sort_unstable();
+    assert_eq!(files, names, "a sample for each function");
+
+    let town = Town::up().await;
+    for (name, status) in SAMPLES {
+        let Replayed { failed, answer, .. } = sample(&town.api, &events.join(format!("{name}.json"))).await.unwrap();
+        assert!(!failed, "{name}: {answer}");
+        match status {
+            Some(status) => assert_eq!(answer["statusCode"], status, "{name}: {answer}"),
+            None => assert!(
+                answer.is_null() || answer["batchItemFailures"] == json!([]),
+                "{name} did not do its whole batch: {answer}"
+            ),
+        }
+    }
+    town.down().await;
+}
