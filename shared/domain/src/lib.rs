@@ -25,6 +25,7 @@ pub mod rate_limit;
 pub mod secret;
 pub mod session;
 pub mod subscription;
+pub mod subscriptions;
 pub mod time;
 pub mod timeline;
 

@@ -1,0 +1,29 @@
+//! `POST /v1/auth/verify-email`: 200 with tokens, for the token of the mail; 400 where it is not good (any more).
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{
+    dynamodb::{SessionsTable, UsersTable},
+    redis::RedisRateLimiter,
+};
+use tocsin_domain::{
+    Result,
+    access_token::TokenSigner,
+    account,
+    rate_limit::{self, SIGN_IN_FROM_ADDRESS},
+    time,
+};
+use tocsin_lambda::{request::Request, response::Response, start};
+
+type Ports = (UsersTable, SessionsTable, RedisRateLimiter, TokenSigner);
+
+fn main() -> ExitCode {
+    start::http(verify_email)
+}
+
+async fn verify_email((users, sessions, limiter, signer): &Ports, request: &Request) -> Result<Response> {
+    request.no_query()?;
+    rate_limit::check(limiter, SIGN_IN_FROM_ADDRESS, &request.client_address()).await?;
+    let token = account::token_from_json(&request.json()?)?;
+    Response::ok(&account::verify_email(users, sessions, signer, &token, time::now()).await?)
+}

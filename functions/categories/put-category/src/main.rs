@@ -1,0 +1,26 @@
+//! `PUT /v1/categories/{category}`: 200 with the category as it is now; 403 for who is no moderator.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{dynamodb::CategoriesTable, redis::RedisRateLimiter};
+use tocsin_domain::{
+    Result,
+    access_token::TokenVerifier,
+    category::{self, Category},
+};
+use tocsin_lambda::{limits, request::Request, response::Response, start};
+
+type Ports = (TokenVerifier, RedisRateLimiter, CategoriesTable);
+
+fn main() -> ExitCode {
+    start::http(put_category)
+}
+
+async fn put_category((tokens, limiter, categories): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(tokens)?;
+    request.no_query()?;
+    let category = Category::from_json(request.name_in_path("category")?, &request.json()?)?;
+    limits::change(limiter, &caller).await?;
+    category::put(categories, &caller, &category).await?;
+    Response::ok(&category)
+}

@@ -1,0 +1,26 @@
+//! `DELETE /v1/devices/{device_id}`: 204, and nothing is pushed to the device any more; 404 where the caller has none.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{dynamodb::DevicesTable, redis::RedisRateLimiter, sns::SnsPushGateway};
+use tocsin_domain::{
+    Result,
+    access_token::TokenVerifier,
+    device::{self, DeviceId},
+};
+use tocsin_lambda::{limits, request::Request, response::Response, start};
+
+type Ports = (TokenVerifier, RedisRateLimiter, DevicesTable, SnsPushGateway);
+
+fn main() -> ExitCode {
+    start::http(delete_device)
+}
+
+async fn delete_device((tokens, limiter, devices, gateway): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(tokens)?;
+    request.no_query()?;
+    let device_id: DeviceId = request.id_in_path("device_id", "device")?;
+    limits::change(limiter, &caller).await?;
+    device::remove(devices, gateway, caller.user_id, &device_id).await?;
+    Ok(Response::no_content())
+}

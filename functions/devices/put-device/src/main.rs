@@ -1,0 +1,30 @@
+//! `PUT /v1/devices/{device_id}`: 201 with the device where it is new, or else 200; 409 where the caller has too many.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{dynamodb::DevicesTable, redis::RedisRateLimiter, sns::SnsPushGateway};
+use tocsin_domain::{
+    Result,
+    access_token::TokenVerifier,
+    device::{self, DeviceToken, DeviceView},
+    time,
+};
+use tocsin_lambda::{limits, request::Request, response::Response, start};
+
+type Ports = (TokenVerifier, RedisRateLimiter, DevicesTable, SnsPushGateway);
+
+fn main() -> ExitCode {
+    start::http(put_device)
+}
+
+async fn put_device((tokens, limiter, devices, gateway): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(tokens)?;
+    request.no_query()?;
+    let device_id = request.name_in_path("device_id")?;
+    let token = DeviceToken::from_json(&request.json()?)?;
+    limits::change(limiter, &caller).await?;
+    let device = device::put(devices, gateway, caller.user_id, device_id, token, time::now()).await?;
+    let is_new = device.created_at == device.updated_at;
+    let view = DeviceView::from(device);
+    if is_new { Response::created(&view) } else { Response::ok(&view) }
+}

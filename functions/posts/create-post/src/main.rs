@@ -1,0 +1,41 @@
+//! `POST /v1/posts`: 202 with the post's id, once the log has it; 503 where the log cannot take it, and then nothing has
+//! happened. The same `Idempotency-Key` and content is the same post; with other content it is a 409.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use tocsin_adapters::{
+    dynamodb::{CategoriesTable, IdempotencyTable},
+    kafka::KafkaPostLog,
+    redis::{RedisPostCache, RedisRateLimiter},
+};
+use tocsin_domain::{
+    Result, access_token::TokenVerifier, post::NewPost, posts::Creation, rate_limit::POSTING, time,
+};
+use tocsin_lambda::{
+    limits,
+    metrics::{self, Metric},
+    request::Request,
+    response::Response,
+    start,
+};
+
+type Ports =
+    (TokenVerifier, RedisRateLimiter, CategoriesTable, IdempotencyTable, KafkaPostLog, RedisPostCache);
+
+fn main() -> ExitCode {
+    start::http(create_post)
+}
+
+async fn create_post(ports: &Ports, request: &Request) -> Result<Response> {
+    let (tokens, limiter, categories, idempotency, log, cache) = ports;
+    let (caller, now) = (request.caller(tokens)?, time::now());
+    request.no_query()?;
+    let key = request.idempotency_key()?;
+    let new = NewPost::from_json(&request.json()?, now)?;
+    limits::within(limiter, POSTING, &caller).await?;
+    let creation = Creation { categories, idempotency, log, cache };
+    let post_id = creation.create(&caller, key, new, now).await?;
+    metrics::count(Metric::PostsAccepted, 1);
+    Ok(Response::accepted(&json!({"post_id": post_id}))?.at(format!("/v1/posts/{post_id}")))
+}

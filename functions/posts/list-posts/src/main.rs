@@ -1,0 +1,40 @@
+//! `GET /v1/posts?lat&lon&radius_m&category&limit&cursor`: 200 with a page of the posts near a point, the newest first,
+//! each with its distance; 304.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{
+    dynamodb::PostsTable,
+    redis::{RedisPostCache, RedisRateLimiter},
+};
+use tocsin_domain::{Refusal, Result, access_token::TokenVerifier, posts::Near, time};
+use tocsin_lambda::{
+    limits,
+    request::Request,
+    response::{Caching, Response},
+    start,
+};
+
+type Ports = (TokenVerifier, RedisRateLimiter, RedisPostCache, PostsTable);
+
+fn main() -> ExitCode {
+    start::http(list_posts)
+}
+
+async fn list_posts((tokens, limiter, cache, stored): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(tokens)?;
+    let near = near(request)?;
+    let page = limits::read(limiter, &caller, near.list(stored, cache, stored, time::now())).await?;
+    Response::read(request, Caching::Private, &page)
+}
+
+fn near(request: &Request) -> Result<Near, Refusal> {
+    let mut query = request.query();
+    let circle = query.circle();
+    let category = query.optional("category", str::parse);
+    let limit = query.limit();
+    let before = query.cursor(circle.map(|circle| Near::scope(circle, category.as_ref())));
+    let Some(circle) = circle else { return Err(query.refusal()) };
+    query.finish()?;
+    Ok(Near { circle, category, limit, before })
+}

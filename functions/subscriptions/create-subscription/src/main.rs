@@ -1,0 +1,27 @@
+//! `POST /v1/subscriptions`: 201 with the subscription; 409 where the caller has too many.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{
+    dynamodb::{CategoriesTable, SubscriptionsTable},
+    redis::{RedisRateLimiter, RedisTimelines},
+};
+use tocsin_domain::{Result, access_token::TokenVerifier, subscription::Wish, subscriptions, time};
+use tocsin_lambda::{limits, request::Request, response::Response, start};
+
+type Ports = (TokenVerifier, RedisRateLimiter, CategoriesTable, SubscriptionsTable, RedisTimelines);
+
+fn main() -> ExitCode {
+    start::http(create_subscription)
+}
+
+async fn create_subscription(ports: &Ports, request: &Request) -> Result<Response> {
+    let (tokens, limiter, categories, editor, timelines) = ports;
+    let caller = request.caller(tokens)?;
+    request.no_query()?;
+    let wish = Wish::from_json(&request.json()?)?;
+    limits::change(limiter, &caller).await?;
+    let made =
+        subscriptions::create(categories, editor, timelines, caller.user_id, wish, time::now()).await?;
+    Ok(Response::created(&made)?.at(format!("/v1/subscriptions/{}", made.subscription_id)))
+}

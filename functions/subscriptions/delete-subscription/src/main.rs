@@ -1,0 +1,28 @@
+//! `DELETE /v1/subscriptions/{subscription_id}`: 204, and the subscription has ended; 404 where the caller has none.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{
+    dynamodb::SubscriptionsTable,
+    redis::{RedisRateLimiter, RedisTimelines},
+};
+use tocsin_domain::{Result, access_token::TokenVerifier, subscriptions};
+use tocsin_lambda::{limits, request::Request, response::Response, start};
+
+type Ports = (TokenVerifier, RedisRateLimiter, SubscriptionsTable, RedisTimelines);
+
+fn main() -> ExitCode {
+    start::http(delete_subscription)
+}
+
+async fn delete_subscription(
+    (tokens, limiter, editor, timelines): &Ports,
+    request: &Request,
+) -> Result<Response> {
+    let caller = request.caller(tokens)?;
+    request.no_query()?;
+    let id = request.id_in_path("subscription_id", "subscription")?;
+    limits::change(limiter, &caller).await?;
+    subscriptions::end(editor, timelines, caller.user_id, id).await?;
+    Ok(Response::no_content())
+}

@@ -1,0 +1,27 @@
+//! `PATCH /v1/subscriptions/{subscription_id}`: 200 with the subscription as it is now; 404 where the caller has none.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{
+    dynamodb::{CategoriesTable, SubscriptionsTable},
+    redis::{RedisRateLimiter, RedisTimelines},
+};
+use tocsin_domain::{Result, access_token::TokenVerifier, subscription::WishPatch, subscriptions};
+use tocsin_lambda::{limits, request::Request, response::Response, start};
+
+type Ports = (TokenVerifier, RedisRateLimiter, CategoriesTable, SubscriptionsTable, RedisTimelines);
+
+fn main() -> ExitCode {
+    start::http(update_subscription)
+}
+
+async fn update_subscription(ports: &Ports, request: &Request) -> Result<Response> {
+    let (tokens, limiter, categories, editor, timelines) = ports;
+    let caller = request.caller(tokens)?;
+    request.no_query()?;
+    let id = request.id_in_path("subscription_id", "subscription")?;
+    let patch = WishPatch::from_json(&request.json()?)?;
+    limits::change(limiter, &caller).await?;
+    let changed = subscriptions::update(categories, editor, timelines, caller.user_id, id, &patch).await?;
+    Response::ok(&changed)
+}

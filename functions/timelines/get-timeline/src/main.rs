@@ -1,0 +1,40 @@
+//! `GET /v1/timeline?limit&cursor`: 200 with a page of the caller's timeline, the newest first, each post with the
+//! subscription that it is there for; 304. A cached page touches Redis alone.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{
+    dynamodb::{PostsTable, SubscriptionsTable},
+    redis::{RedisPostCache, RedisRateLimiter, RedisTimelines},
+};
+use tocsin_domain::{
+    Result,
+    access_token::TokenVerifier,
+    time,
+    timeline::{self, Reading},
+};
+use tocsin_lambda::{
+    limits,
+    request::Request,
+    response::{Caching, Response},
+    start,
+};
+
+type Ports =
+    (TokenVerifier, RedisRateLimiter, RedisTimelines, RedisPostCache, SubscriptionsTable, PostsTable);
+
+fn main() -> ExitCode {
+    start::http(get_timeline)
+}
+
+async fn get_timeline(ports: &Ports, request: &Request) -> Result<Response> {
+    let (tokens, limiter, timelines, cache, subscriptions, stored) = ports;
+    let caller = request.caller(tokens)?;
+    let mut query = request.query();
+    let (limit, before) = (query.limit(), query.cursor(Some(timeline::scope(caller.user_id))));
+    query.finish()?;
+    let reading = Reading { timelines, subscriptions, index: stored, cache, posts: stored };
+    let page = reading.page(caller.user_id, before, limit, time::now());
+    let page = limits::read(limiter, &caller, page).await?;
+    Response::read(request, Caching::Private, &page)
+}

@@ -1,0 +1,176 @@
+//! The adapters as settings: which variables each is made from.
+//!
+//! None of them connects to anything here; that is done when it is first used. Those of one service share its client.
+
+use secrecy::SecretString;
+use tocsin_adapters::{
+    aws::{self, SdkConfig},
+    dynamodb::{
+        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, PostsTable, SessionsTable,
+        SubscriptionsTable, UsersTable,
+    },
+    kafka::{KafkaAuth, KafkaPostLog},
+    redis::{Redis, RedisPostCache, RedisRateLimiter, RedisTimelines},
+    ses::SesMailer,
+    sns::SnsPushGateway,
+    sqs::SqsPushQueue,
+};
+
+use crate::settings::{Environment, Setting};
+
+fn aws_config(_: &mut Environment<'_>) -> SdkConfig {
+    aws::config()
+}
+
+macro_rules! tables {
+    ($($table:ty = $name:literal;)*) => {$(
+        impl Setting for $table {
+            fn read(environment: &mut Environment<'_>) -> Option<Self> {
+                let name = environment.required($name)?;
+                let client = environment.shared(|environment| aws::dynamodb(&environment.shared(aws_config)));
+                Some(Self::new(&client, name))
+            }
+        }
+    )*};
+}
+
+tables! {
+    CategoriesTable = "CATEGORIES_TABLE";
+    DeliveriesTable = "DELIVERIES_TABLE";
+    DevicesTable = "DEVICES_TABLE";
+    IdempotencyTable = "IDEMPOTENCY_TABLE";
+    PostsTable = "POSTS_TABLE";
+    SessionsTable = "SESSIONS_TABLE";
+    SubscriptionsTable = "SUBSCRIPTIONS_TABLE";
+    UsersTable = "USERS_TABLE";
+}
+
+impl Setting for Redis {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        environment.shared(|environment| {
+            let url = environment.required(REDIS_URL).map(SecretString::from)?;
+            Self::open(&url).map_err(|error| environment.refuse(REDIS_URL, error)).ok()
+        })
+    }
+}
+
+const REDIS_URL: &str = "REDIS_URL";
+
+impl Setting for RedisPostCache {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        Redis::read(environment).map(|redis| Self::new(&redis))
+    }
+}
+
+impl Setting for RedisRateLimiter {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        Redis::read(environment).map(|redis| Self::new(&redis))
+    }
+}
+
+impl Setting for RedisTimelines {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        Redis::read(environment).map(|redis| Self::new(&redis))
+    }
+}
+
+impl Setting for KafkaPostLog {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let bootstrap_servers = environment.required("KAFKA_BOOTSTRAP_SERVERS");
+        let auth = kafka_auth(environment);
+        let topic = environment.required("POSTS_TOPIC");
+        Some(Self::new(bootstrap_servers?, auth?, topic?))
+    }
+}
+
+fn kafka_auth(environment: &mut Environment<'_>) -> Option<KafkaAuth> {
+    let name = "KAFKA_AUTH";
+    match environment.required(name)?.as_str() {
+        "none" => Some(KafkaAuth::None),
+        "iam" => Some(KafkaAuth::Iam),
+        "scram" => {
+            kafka_user(environment).map(|(username, password)| KafkaAuth::Scram { username, password })
+        }
+        "plain" => {
+            kafka_user(environment).map(|(username, password)| KafkaAuth::Plain { username, password })
+        }
+        _ => {
+            environment.refuse(name, "must be none, iam, scram or plain");
+            None
+        }
+    }
+}
+
+fn kafka_user(environment: &mut Environment<'_>) -> Option<(String, SecretString)> {
+    let username = environment.required("KAFKA_USERNAME");
+    let password = environment.required("KAFKA_PASSWORD").map(SecretString::from);
+    username.zip(password)
+}
+
+impl Setting for SqsPushQueue {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let url = environment.required("PUSH_QUEUE_URL")?;
+        Some(Self::new(&environment.shared(aws_config), url))
+    }
+}
+
+impl Setting for SnsPushGateway {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let apns = environment.required("APNS_APPLICATION_ARN");
+        let fcm = environment.required("FCM_APPLICATION_ARN");
+        Some(Self::new(&environment.shared(aws_config), apns?, fcm?))
+    }
+}
+
+impl Setting for SesMailer {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let from = environment.required("MAIL_FROM")?;
+        Some(Self::new(&environment.shared(aws_config), from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{SettingsError, read_from};
+
+    fn read<S: Setting>(variables: &[(&str, &str)]) -> Result<S, SettingsError> {
+        let get = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        read_from(&get)
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_once() {
+        let variables = [("REDIS_URL", "http://:secret@host"), ("POSTS_TABLE", " "), ("KAFKA_AUTH", "scram")];
+        let read =
+            read::<(PostsTable, RedisTimelines, RedisPostCache, KafkaPostLog, SnsPushGateway)>(&variables);
+        let error = read.map(drop).unwrap_err().to_string();
+        for missing in [
+            "POSTS_TABLE",
+            "KAFKA_BOOTSTRAP_SERVERS",
+            "KAFKA_USERNAME",
+            "KAFKA_PASSWORD",
+            "POSTS_TOPIC",
+            "APNS_APPLICATION_ARN",
+            "FCM_APPLICATION_ARN",
+        ] {
+            assert!(error.contains(&format!("{missing} is missing")), "{missing}: {error}");
+        }
+        assert_eq!(error.matches("REDIS_URL").count(), 1, "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_read() {
+        let variables = [
+            ("REDIS_URL", "redis://127.0.0.1:1"),
+            ("POSTS_TABLE", "posts"),
+            ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1"),
+            ("KAFKA_AUTH", "none"),
+            ("POSTS_TOPIC", "posts"),
+        ];
+        read::<(PostsTable, RedisTimelines, RedisRateLimiter, KafkaPostLog)>(&variables).map(drop).unwrap();
+    }
+}

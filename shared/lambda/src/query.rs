@@ -1,0 +1,166 @@
+//! Reads the query of a request, parameter by parameter, and gathers everything that is wrong with it: one that the
+//! contract does not name, one that comes twice, one whose value is not valid.
+
+use tocsin_domain::{
+    Refusal,
+    cursor::{Cursor, Limit, Scope},
+    error::{FieldError, Invalid},
+    input::out_of_range,
+    place::{Circle, Point},
+};
+
+use crate::request::decode;
+
+/// A query that is being read.
+#[derive(Debug)]
+pub struct Query {
+    parameters: Vec<(String, String)>,
+    read: Vec<&'static str>,
+    errors: Vec<FieldError>,
+}
+
+impl Query {
+    /// The parameters of a raw query, without its question mark.
+    #[must_use]
+    pub fn of(raw: &str) -> Self {
+        let parameters = raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // `application/x-www-form-urlencoded`, as browsers and HTTP libraries write it.
+            (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")))
+        });
+        Self { parameters: parameters.collect(), read: Vec::new(), errors: Vec::new() }
+    }
+
+    /// A parameter that may be absent.
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        self.read.push(name);
+        let mut values = self.parameters.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+        let value = values.next()?;
+        if values.next().is_some() {
+            return self.refuse(name, Invalid::new("not_unique", "must come once"));
+        }
+        match parse(value) {
+            Ok(value) => Some(value),
+            Err(invalid) => self.refuse(name, invalid),
+        }
+    }
+
+    /// A parameter that must be there. `None` says that it is not, or not valid; [`Self::finish`] then refuses.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        if self.parameters.iter().all(|(known, _)| known != name) {
+            self.read.push(name);
+            return self.refuse(name, Invalid::new("required", "is required"));
+        }
+        self.optional(name, parse)
+    }
+
+    /// `lat`, `lon` and `radius_m`.
+    pub fn circle(&mut self) -> Option<Circle> {
+        let lat = self.required("lat", number(-90.0, 90.0));
+        let lon = self.required("lon", number(-180.0, 180.0));
+        let radius = self.required("radius_m", number(Circle::LEAST_RADIUS_M, Circle::MOST_RADIUS_M));
+        Circle::new(Point::new(lat?, lon?).ok()?, radius?).ok()
+    }
+
+    /// `limit`, or its default.
+    pub fn limit(&mut self) -> Limit {
+        self.optional("limit", Limit::parse).unwrap_or_default()
+    }
+
+    /// `cursor`, as a page of this very list gave it. Without a scope, where other parameters are not valid, it is not
+    /// looked at.
+    pub fn cursor(&mut self, scope: Option<Scope>) -> Option<Cursor> {
+        self.optional("cursor", |text| scope.map(|scope| Cursor::decode(text, scope)).transpose()).flatten()
+    }
+
+    /// `limit` and `cursor` of a list that is always whole: no page of it has a cursor, so none is valid.
+    pub fn whole_list(mut self) -> Result<(), Refusal> {
+        self.limit();
+        self.optional::<()>("cursor", |_| Err(Invalid::new("invalid_cursor", "this list has a single page")));
+        self.finish()
+    }
+
+    /// Ends the reading: an unknown parameter, or anything noted before, is a refusal.
+    pub fn finish(mut self) -> Result<(), Refusal> {
+        self.name_unknown_parameters();
+        if self.errors.is_empty() { Ok(()) } else { Err(Refusal::malformed(self.errors)) }
+    }
+
+    /// The refusal of a query in which a required parameter could not be read.
+    #[must_use]
+    pub fn refusal(mut self) -> Refusal {
+        self.name_unknown_parameters();
+        Refusal::malformed(self.errors)
+    }
+
+    fn refuse<T>(&mut self, name: &str, invalid: Invalid) -> Option<T> {
+        self.errors.push(invalid.at(format!("?{name}")));
+        None
+    }
+
+    fn name_unknown_parameters(&mut self) {
+        for (name, _) in self.parameters.iter().filter(|(name, _)| !self.read.contains(&name.as_str())) {
+            let unknown = Invalid::new("unknown_parameter", "is not a parameter of this request");
+            self.errors.push(unknown.at(format!("?{name}")));
+        }
+    }
+}
+
+fn number(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, Invalid> {
+    move |text| {
+        let number = text.parse().map_err(|_| Invalid::new("wrong_type", "must be a number"))?;
+        if (least..=most).contains(&number) { Ok(number) } else { Err(out_of_range(least, most)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_decoded() {
+        let mut query = Query::of("lat=60.4&lon=%2B5.3&radius_m=1e3&category=lost+and%20found&limit=7");
+        let circle = query.circle().unwrap();
+        assert!((circle.centre().lon() - 5.3).abs() < 1e-9 && (circle.radius_m() - 1e3).abs() < 1e-9);
+        assert_eq!(query.optional("category", |text| Ok(text.to_owned())).unwrap(), "lost and found");
+        assert_eq!(query.limit().get(), 7);
+        query.finish().unwrap();
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_parameter() {
+        let mut query = Query::of("lat=91&lon=NaN&limit=20&limit=30&colour=red&cursor=%FF");
+        assert_eq!(query.circle(), None);
+        query.limit();
+        query.cursor(Some(Scope::of(["x"])));
+        let refusal = query.finish().unwrap_err();
+        let found: Vec<_> = refusal.errors.iter().map(|e| (e.pointer.as_str(), e.code)).collect();
+        assert_eq!(
+            found,
+            [
+                ("?lat", "out_of_range"),
+                ("?lon", "out_of_range"),
+                ("?radius_m", "required"),
+                ("?limit", "not_unique"),
+                ("?cursor", "invalid_cursor"),
+                ("?colour", "unknown_parameter"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_whole_list_takes_a_limit_but_no_cursor() {
+        Query::of("limit=3").whole_list().unwrap();
+        Query::of("").whole_list().unwrap();
+        assert!(Query::of("cursor=AA").whole_list().is_err());
+        assert!(Query::of("limit=0").whole_list().is_err());
+    }
+}

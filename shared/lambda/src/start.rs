@@ -1,0 +1,146 @@
+//! How a function starts, and what it serves: its ports are made from its settings, once, and its handler is given them
+//! with each invocation.
+//!
+//! One thread does all: a function serves one invocation at a time, most of which is waiting, and a second thread costs
+//! start-up time and memory.
+
+use std::{
+    env,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use futures::FutureExt as _;
+use lambda_runtime::{Context, Diagnostic, LambdaEvent, Runtime, service_fn};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use tocsin_domain::{Error, Result, post::Post};
+use tracing::Instrument as _;
+
+use crate::{
+    batch::{self, KafkaBatchResponse, KafkaEvent},
+    logs, problem,
+    request::{HttpEvent, Request},
+    response::Response,
+    settings::{self, Setting},
+};
+
+/// Serves requests of the HTTP API.
+pub fn http<P: Setting>(handle: impl AsyncFn(&P, &Request) -> Result<Response>) -> ExitCode {
+    run(&async move |ports: &P, event: HttpEvent, context: &Context| {
+        let request = Request::new(event, &context.request_id);
+        Ok(answer(ports, &handle, &request, context).instrument(logs::invocation(request.id())).await)
+    })
+}
+
+/// How long before the time limit of an invocation a request is answered all the same, with a problem of ours.
+const MARGIN: Duration = Duration::from_millis(300);
+
+async fn answer<P>(
+    ports: &P,
+    handle: &impl AsyncFn(&P, &Request) -> Result<Response>,
+    request: &Request,
+    context: &Context,
+) -> Response {
+    let left =
+        context.deadline().duration_since(SystemTime::now()).ok().and_then(|left| left.checked_sub(MARGIN));
+    let work = AssertUnwindSafe(handle(ports, request)).catch_unwind();
+    let outcome = match left {
+        Some(left) => tokio::time::timeout(left, work).await,
+        // The invoker set no limit that makes sense, as tools do: there is none.
+        None => Ok(work.await),
+    };
+    match outcome {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(error))) => problem::response(&error, request.id()),
+        // The panic's hook has logged it.
+        Ok(Err(_)) => problem::internal(request.id()),
+        Err(_) => problem::response(&Error::unavailable("the function", "it ran out of time"), request.id()),
+    }
+}
+
+/// Consumes the log: the handler is given the posts of a batch, and answers for each in turn.
+pub fn posts<P: Setting>(handle: impl AsyncFn(&P, &[Post]) -> Vec<Result<()>>) -> ExitCode {
+    run(&async move |ports: &P, event: KafkaEvent, context: &Context| -> Result<KafkaBatchResponse> {
+        let work = batch::posts(event, async |posts: &[Post]| handle(ports, posts).await);
+        Ok(work.instrument(logs::invocation(&context.request_id)).await)
+    })
+}
+
+/// Consumes a queue: the handler is given one message at a time, several at once.
+pub fn messages<P: Setting, T: DeserializeOwned>(handle: impl AsyncFn(&P, T) -> Result<()>) -> ExitCode {
+    run(&async move |ports: &P, event: SqsEvent, context: &Context| -> Result<SqsBatchResponse> {
+        let work = batch::messages(event, async |message: T| handle(ports, message).await);
+        Ok(work.instrument(logs::invocation(&context.request_id)).await)
+    })
+}
+
+/// Does something on a schedule.
+pub fn schedule<P: Setting>(handle: impl AsyncFn(&P) -> Result<()>) -> ExitCode {
+    run(&async move |ports: &P, _: IgnoredAny, context: &Context| {
+        handle(ports).instrument(logs::invocation(&context.request_id)).await
+    })
+}
+
+/// Why a function ended.
+#[derive(Debug)]
+struct Ended(String);
+
+fn run<P, E, R>(handle: &impl AsyncFn(&P, E, &Context) -> Result<R>) -> ExitCode
+where
+    P: Setting,
+    E: for<'de> Deserialize<'de>,
+    R: Serialize,
+{
+    logs::begin();
+    // One line of JSON, instead of several of text.
+    panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a panic")));
+    match serve(handle) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ended(reason)) => {
+            tracing::error!(function = logs::function_name(), reason, "the function ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve<P, E, R>(handle: &impl AsyncFn(&P, E, &Context) -> Result<R>) -> Result<(), Ended>
+where
+    P: Setting,
+    E: for<'de> Deserialize<'de>,
+    R: Serialize,
+{
+    // `lambda_runtime` panics without it.
+    if env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+        let reason =
+            "this is a Lambda function: run it with `cargo run -p local`, or with `cargo lambda watch`";
+        return Err(Ended(reason.to_owned()));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Ended(error.to_string()))?;
+    runtime.block_on(async {
+        let ports: P = settings::read().map_err(|error| Ended(format!("cannot start: {error}")))?;
+        let ports = &ports;
+        let service = service_fn(move |event: LambdaEvent<E>| async move {
+            let LambdaEvent { payload, context } = event;
+            handle(ports, payload, &context).await.map_err(Failure)
+        });
+        Runtime::new(service).run().await.map_err(|error| Ended(error.to_string()))
+    })
+}
+
+/// An invocation that failed as a whole. `lambda_runtime` logs it.
+#[derive(Debug)]
+struct Failure(Error);
+
+impl From<Failure> for Diagnostic {
+    fn from(Failure(error): Failure) -> Self {
+        Self { error_type: "Failure".to_owned(), error_message: error.to_string() }
+    }
+}
