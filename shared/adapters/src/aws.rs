@@ -25,7 +25,7 @@ use aws_smithy_runtime_api::{
     },
     shared::IntoShared,
 };
-use aws_smithy_types::{error::display::DisplayErrorContext, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 pub use aws_types::SdkConfig;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use tocsin_domain::Error;
@@ -68,9 +68,21 @@ pub fn dynamodb(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::new(config)
 }
 
-/// The domain's error for a failed request, with all that the SDK knows of it.
+/// The domain's error for a failed request, with its causes: the SDK's own words are only `service error`.
 pub(crate) fn failed<E: std::error::Error>(service: &'static str) -> impl Fn(E) -> Error {
-    move |error| Error::unavailable(service, DisplayErrorContext(error).to_string())
+    move |error| {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            // Some errors repeat their cause, and others only pass it on.
+            let next = error.to_string();
+            if !text.ends_with(&next) {
+                text = format!("{text}: {next}");
+            }
+            cause = error.source();
+        }
+        Error::unavailable(service, text)
+    }
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -243,6 +243,24 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_is_within_the_platforms_limit_whatever_the_post() {
+        let mut post = tocsin_conformance::fixtures::post();
+        for (title, body) in [("x", 0), ("\u{1}", 5_000), ("❗", 1_100), ("\"", 5_000), ("🔥", 5_000)] {
+            (post.title, post.body) = (title.repeat(200), Some(title.repeat(body)));
+            let because =
+                tocsin_conformance::fixtures::subscription(tocsin_conformance::fixtures::wish("fire"));
+            let because = because.subscription_id;
+            let push = Push { post: post.clone(), because, time_to_live: Duration::from_hours(1) };
+            for payload in [fitting(&push, fcm), fitting(&push, apns)] {
+                assert!(payload.len() <= MOST_BYTES, "{} bytes", payload.len());
+                let read: Value = serde_json::from_str(&payload).unwrap();
+                assert!(payload.contains(&push.post.post_id.to_string()), "{read}");
+                assert!(body == 0 || payload.len() > MOST_BYTES / 2, "{} bytes of {title:?}", payload.len());
+            }
+        }
+    }
+
+    #[test]
     fn texts_are_cut_between_characters() {
         assert_eq!(shortened("røyk", 4), "røyk");
         assert_eq!(shortened("røyk og ild", 4), "røyk…");

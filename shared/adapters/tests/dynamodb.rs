@@ -1,4 +1,5 @@
 //! The tables do what the ports promise, in a DynamoDB in this process.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
 
 use dynoxide::Database;
 use proptest::{strategy::ValueTree as _, test_runner::TestRunner};

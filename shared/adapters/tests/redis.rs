@@ -1,5 +1,6 @@
 //! What is kept in Redis does what the ports promise, where there is a `redis-server`: on PATH, or among the tools that
 //! `local` installs. (`local`, which always has one, runs the same suite.)
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
 
 use std::{
     path::{Path, PathBuf},

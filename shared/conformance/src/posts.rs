@@ -17,7 +17,7 @@ use crate::fixtures::{category, point, post, post_at, user};
 /// Posts are stored once, and found by id and under each of their places, the newest first.
 pub async fn posts(posts: &(impl Posts + PostStore + PlaceIndex)) {
     // Somewhere in the sea, where no other test's posts are.
-    let here = point(-47.0, (time::now().as_millisecond() % 100_000) as f64 / 1_000.0);
+    let here = point(-47.0, f64::from(time::now().subsec_millisecond()) / 10.0);
     let mut all: Vec<Post> =
         (0..60).map(|_| Post { category: category("weather"), ..post_at(here) }).collect();
     all.sort_by_key(|post| post.post_id);

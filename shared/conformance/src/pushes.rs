@@ -1,5 +1,7 @@
 //! Devices, and what was sent to them.
 
+use std::slice::from_ref;
+
 use tocsin_domain::{
     device::{Device, DeviceEditor, DeviceToken, Platform},
     ids::{PostId, SubscriptionId},
@@ -32,18 +34,18 @@ pub async fn devices(devices: &impl DeviceEditor) {
 
     // Eve signs in on Ada's phone.
     devices.put(eve, &phone).await.unwrap();
-    assert_eq!(devices.of(ada).await.unwrap(), [tablet.clone()]);
-    assert_eq!(devices.of(eve).await.unwrap(), [phone.clone()]);
+    assert_eq!(devices.of(ada).await.unwrap(), from_ref(&tablet));
+    assert_eq!(devices.of(eve).await.unwrap(), from_ref(&phone));
     // And the app is given another name on it.
     let renamed = Device { device_id: "phone-2".parse().unwrap(), ..phone.clone() };
     devices.put(eve, &renamed).await.unwrap();
-    assert_eq!(devices.of(eve).await.unwrap(), [renamed.clone()]);
+    assert_eq!(devices.of(eve).await.unwrap(), from_ref(&renamed));
 
     // A new token; the old one is then free for another.
     let renewed = Device { token: device("x", "three", now).token, ..renamed.clone() };
     devices.put(eve, &renewed).await.unwrap();
     devices.put(ada, &phone).await.unwrap();
-    assert_eq!(devices.of(eve).await.unwrap(), [renewed.clone()]);
+    assert_eq!(devices.of(eve).await.unwrap(), from_ref(&renewed));
     assert_eq!(devices.of(ada).await.unwrap(), [tablet, phone.clone()]);
 
     assert_eq!(devices.remove(ada, &renewed.device_id).await.unwrap(), None, "it is not hers");
