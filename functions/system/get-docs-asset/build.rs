@@ -34,7 +34,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = [
         take("swagger-ui.css", "text/css; charset=utf-8")?,
         take("swagger-ui-bundle.js", SCRIPT)?,
-        take("favicon-32x32.png", "image/png")?,
         File {
             name: "swagger-initializer.js".to_owned(),
             content_type: SCRIPT,

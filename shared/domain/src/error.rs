@@ -93,7 +93,8 @@ pub enum Kind {
 /// One thing that is wrong in an input.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct FieldError {
-    /// Where: a JSON pointer (RFC 6901) into the body, or `?name` for a query parameter, `#name` for a header.
+    /// Where: a JSON pointer (RFC 6901) into the body, or `?name` for a query parameter, `{name}` for one in the path,
+    /// `#name` for a header.
     pub pointer: String,
     /// Stable, for programs: `required`, `too_long`.
     pub code: &'static str,

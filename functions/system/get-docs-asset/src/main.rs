@@ -1,4 +1,4 @@
-//! `GET /docs/{asset}`: 200 with a script, a style or an icon of the page; 304, 404.
+//! `GET /docs/{asset}`: 200 with a script or a style of the page; 304, 404.
 //!
 //! They are Swagger UI's, which `build.rs` takes out of the crate that carries it, and our own initializer.
 
