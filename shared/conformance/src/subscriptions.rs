@@ -119,7 +119,9 @@ pub async fn categories(categories: &(impl Categories + CategoryEditor)) {
         title: title.to_owned(),
         description: String::new(),
     };
+    assert!(!categories.has(&category("avalanche")).await.unwrap());
     categories.put(&one("Snow")).await.unwrap();
+    assert!(categories.has(&category("avalanche")).await.unwrap());
     categories.put(&one("Avalanches")).await.unwrap();
     let all = categories.all().await.unwrap();
     let there: Vec<_> = all.iter().filter(|known| known.category.as_str() == "avalanche").collect();

@@ -112,6 +112,8 @@ pub fn initial() -> Vec<Category> {
 pub trait Categories: Sync {
     /// All categories, by name. They are few: a list is one read.
     fn all(&self) -> impl Future<Output = Result<Vec<Category>>> + Send;
+    /// Whether this is one of them.
+    fn has(&self, name: &CategoryName) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// Changes the list.
@@ -128,7 +130,7 @@ pub async fn put(editor: &impl CategoryEditor, caller: &Caller, category: &Categ
 
 /// Refuses a category that is not in the list; `field` is where the request names it.
 pub async fn must_exist(categories: &impl Categories, name: &CategoryName, field: &str) -> Result<()> {
-    if categories.all().await?.iter().any(|known| known.category == *name) {
+    if categories.has(name).await? {
         return Ok(());
     }
     let unknown =

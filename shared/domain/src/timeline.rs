@@ -148,7 +148,7 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
         limit: Limit,
         now: Timestamp,
     ) -> Result<Page<TimelineItem>> {
-        let (mut items, mut last) = (Vec::new(), before.map(|cursor| cursor.0));
+        let (mut items, mut last, mut rebuilt) = (Vec::new(), before.map(|cursor| cursor.0), false);
         loop {
             let wanted = limit.get() - items.len();
             let cached = self.timelines.page(owner, last, wanted).await.unwrap_or_else(|error| {
@@ -156,8 +156,11 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
                 None
             });
             let Some(cached) = cached.filter(|page| page.floor <= now) else {
-                if last.is_none() {
-                    self.rebuild_alone(owner).await;
+                if last.is_none() && !rebuilt {
+                    rebuilt = self.rebuild_alone(owner).await;
+                    if rebuilt {
+                        continue;
+                    }
                 }
                 break;
             };
@@ -220,28 +223,31 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
         }
     }
 
-    /// Rebuilds a timeline that is not cached, unless somebody else does. Nobody waits for it to succeed: the page is
-    /// read from the storage all the same.
-    async fn rebuild_alone(&self, owner: UserId) {
-        let rebuilt = async {
-            let Some(rebuild) = self.timelines.begin_rebuild(owner).await? else { return Ok(()) };
-            let subscriptions = self.subscriptions.of(owner).await?;
-            let mut newest = Newest::new(self.index, keys(&subscriptions), None);
-            let found = newest.take(CAPACITY, |entry| because(&subscriptions, entry).is_some()).await?;
-            let entries: Vec<_> = found
-                .entries
-                .iter()
-                .filter_map(|entry| {
-                    let because = because(&subscriptions, entry)?;
-                    Some(Entry { post_id: entry.post_id, because })
-                })
-                .collect();
-            let floor = found.more_after.map_or(WHOLE, PostId::time);
-            self.timelines.finish_rebuild(owner, rebuild, &entries, floor).await
-        };
-        if let Err(error) = rebuilt.await {
+    /// Rebuilds a timeline that is not cached, unless somebody else does; answers whether it is cached now. If not, the
+    /// page is read from the storage.
+    async fn rebuild_alone(&self, owner: UserId) -> bool {
+        self.rebuild(owner).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "a timeline was not rebuilt");
-        }
+            false
+        })
+    }
+
+    async fn rebuild(&self, owner: UserId) -> Result<bool> {
+        let Some(rebuild) = self.timelines.begin_rebuild(owner).await? else { return Ok(false) };
+        let subscriptions = self.subscriptions.of(owner).await?;
+        let mut newest = Newest::new(self.index, keys(&subscriptions), None);
+        let found = newest.take(CAPACITY, |entry| because(&subscriptions, entry).is_some()).await?;
+        let entries: Vec<_> = found
+            .entries
+            .iter()
+            .filter_map(|entry| {
+                let because = because(&subscriptions, entry)?;
+                Some(Entry { post_id: entry.post_id, because })
+            })
+            .collect();
+        let floor = found.more_after.map_or(WHOLE, PostId::time);
+        self.timelines.finish_rebuild(owner, rebuild, &entries, floor).await?;
+        Ok(true)
     }
 }
 

@@ -126,6 +126,10 @@ impl Categories for MemoryCategories {
     async fn all(&self) -> Result<Vec<Category>> {
         Ok(self.list.lock().values().cloned().collect())
     }
+
+    async fn has(&self, name: &CategoryName) -> Result<bool> {
+        Ok(self.list.lock().contains_key(name))
+    }
 }
 
 impl CategoryEditor for MemoryCategories {
