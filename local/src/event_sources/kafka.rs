@@ -36,7 +36,7 @@ use tokio::{
 use super::{
     batches::{Batches, Progress},
     kafka_event,
-    log::{LogError, Record, RecordLog},
+    log::{LogError, Origin, Record, RecordLog},
     stop::Stop,
 };
 use crate::template::model::KafkaSource;
@@ -58,30 +58,58 @@ pub(crate) struct Poller<L: RecordLog> {
 
 /// How far each partition is.
 struct Done {
-    offsets: Mutex<BTreeMap<i32, i64>>,
+    now: Mutex<Origin>,
     changed: Notify,
     free: mpsc::UnboundedSender<i32>,
 }
 
-impl Progress for Done {
+impl Done {
+    /// Begins anew with a topic that was made anew.
+    fn follow(&self, origin: &Origin) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.generation != origin.generation {
+            now.clone_from(origin);
+        }
+    }
+
+    fn now(&self) -> Origin {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The progress of a batch.
+struct BatchProgress {
+    done: Arc<Done>,
+    generation: u64,
+}
+
+impl Progress for BatchProgress {
     fn done(&self, partition: i32, offset: i64, all: bool) {
-        self.offsets.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, offset);
-        self.changed.notify_one();
+        let mut now = self.done.now.lock().unwrap_or_else(PoisonError::into_inner);
+        // Records of a topic that is no more are done too, but their offsets are not those of the new one.
+        if now.generation == self.generation {
+            now.starts.insert(partition, offset);
+        }
+        drop(now);
+        self.done.changed.notify_one();
         if all {
-            let _ = self.free.send(partition);
+            let _ = self.done.free.send(partition);
         }
     }
 }
+
+/// Records as they were read, with their topic's generation.
+type Read = (u64, Vec<Record>);
 
 impl<L: RecordLog> Poller<L> {
     /// Starts to read. `nudge` changes when there may be new records.
     pub(crate) fn start(log: L, batches: Batches, nudge: watch::Receiver<u64>) -> Self {
         let (free, freed) = mpsc::unbounded_channel();
-        let done = Arc::new(Done { offsets: Mutex::new(log.starts()), changed: Notify::new(), free });
+        let done = Arc::new(Done { now: Mutex::new(log.origin()), changed: Notify::new(), free });
         let (log, batches) = (Arc::new(log), Arc::new(batches));
         let (read, records) = mpsc::channel(4);
         let mut tasks = JoinSet::new();
-        tasks.spawn(read_records(Arc::clone(&log), read, nudge, batches.stopping.clone()));
+        tasks.spawn(read_records(Arc::clone(&log), read, Arc::clone(&done), nudge, batches.stopping.clone()));
         tasks.spawn(commit_offsets(Arc::clone(&log), Arc::clone(&done), batches.stopping.clone()));
         let dispatcher = Dispatcher {
             log: Arc::clone(&log),
@@ -98,7 +126,7 @@ impl<L: RecordLog> Poller<L> {
     /// How many records are not done.
     pub(crate) async fn lag(&self) -> Result<u64, LogError> {
         let ends = self.log.ends().await?;
-        let done = self.done.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let done = self.done.now().starts;
         let lag = ends
             .iter()
             .map(|(partition, end)| u64::try_from(end - done.get(partition).unwrap_or(end)).unwrap_or(0))
@@ -121,16 +149,17 @@ impl<L: RecordLog> Poller<L> {
     pub(crate) async fn stopped(&self) {
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         while tasks.join_next().await.is_some() {}
-        let offsets = self.done.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Err(error) = self.log.commit(offsets).await {
+        if let Err(error) = self.log.commit(self.done.now().starts).await {
             tracing::debug!(%error, "the last offsets were not committed: their records come again");
         }
+        self.log.close().await;
     }
 }
 
 async fn read_records<L: RecordLog>(
     log: Arc<L>,
-    read: mpsc::Sender<Vec<Record>>,
+    read: mpsc::Sender<Read>,
+    done: Arc<Done>,
     mut nudge: watch::Receiver<u64>,
     stopping: Stop,
 ) {
@@ -138,6 +167,8 @@ async fn read_records<L: RecordLog>(
     let mut failing = false;
     while !stopping.is_requested() {
         nudge.mark_unchanged();
+        let origin = log.origin();
+        done.follow(&origin);
         let polled = tokio::select! {
             polled = log.poll(wait) => polled,
             () = stopping.requested() => return,
@@ -152,7 +183,7 @@ async fn read_records<L: RecordLog>(
             }
             Ok(records) => {
                 failing = false;
-                if read.send(records).await.is_err() {
+                if read.send((origin.generation, records)).await.is_err() {
                     return;
                 }
                 continue;
@@ -177,25 +208,26 @@ async fn read_records<L: RecordLog>(
 
 /// Commits in order, and only the newest offsets if several came meanwhile.
 async fn commit_offsets<L: RecordLog>(log: Arc<L>, done: Arc<Done>, stopping: Stop) {
-    let mut committed = log.starts();
+    let mut committed = log.origin();
     let mut failing = false;
     loop {
         tokio::select! {
             () = done.changed.notified() => {}
             () = stopping.requested() => return,
         }
-        let offsets = done.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let new: BTreeMap<i32, i64> = offsets
-            .into_iter()
-            .filter(|(partition, offset)| committed.get(partition) != Some(offset))
-            .collect();
+        let now = done.now();
+        if now.generation != committed.generation {
+            committed = Origin { generation: now.generation, ..Origin::default() };
+        }
+        let is_new = |(partition, offset): &(i32, i64)| committed.starts.get(partition) != Some(offset);
+        let new: BTreeMap<i32, i64> = now.starts.into_iter().filter(is_new).collect();
         if new.is_empty() {
             continue;
         }
         match log.commit(new.clone()).await {
             Ok(()) => {
                 failing = false;
-                committed.extend(new);
+                committed.starts.extend(new);
             }
             Err(error) => {
                 if !failing {
@@ -219,19 +251,21 @@ struct Dispatcher<L: RecordLog> {
     running: JoinSet<()>,
 }
 
+struct Waiting {
+    since: Instant,
+    generation: u64,
+    record: Record,
+}
+
 #[derive(Default)]
 struct Partition {
-    waiting: VecDeque<(Instant, Record)>,
+    waiting: VecDeque<Waiting>,
     busy: bool,
     paused: bool,
 }
 
 impl<L: RecordLog> Dispatcher<L> {
-    async fn run(
-        mut self,
-        mut records: mpsc::Receiver<Vec<Record>>,
-        mut freed: mpsc::UnboundedReceiver<i32>,
-    ) {
+    async fn run(mut self, mut records: mpsc::Receiver<Read>, mut freed: mpsc::UnboundedReceiver<i32>) {
         let stopping = self.batches.stopping.clone();
         loop {
             let wake = self.dispatch().await;
@@ -250,10 +284,14 @@ impl<L: RecordLog> Dispatcher<L> {
         while self.running.join_next().await.is_some() {}
     }
 
-    async fn take_in(&mut self, records: Vec<Record>) {
-        let now = Instant::now();
+    async fn take_in(&mut self, (generation, records): Read) {
+        let since = Instant::now();
         for record in records {
-            self.partitions.entry(record.partition).or_default().waiting.push_back((now, record));
+            self.partitions.entry(record.partition).or_default().waiting.push_back(Waiting {
+                since,
+                generation,
+                record,
+            });
         }
         let full = self.batches.source.batch_size.saturating_mul(2).max(64);
         for (number, partition) in &mut self.partitions {
@@ -271,50 +309,54 @@ impl<L: RecordLog> Dispatcher<L> {
         loop {
             let idle = self.partitions.values().filter(|partition| !partition.busy);
             let (mut count, mut bytes, mut oldest) = (0, 0, None::<Instant>);
-            for (arrived, record) in idle.flat_map(|partition| &partition.waiting) {
+            for waiting in idle.flat_map(|partition| &partition.waiting) {
                 count += 1;
-                bytes += kafka_event::size(record);
-                oldest = Some(oldest.map_or(*arrived, |oldest| oldest.min(*arrived)));
+                bytes += kafka_event::size(&waiting.record);
+                oldest = Some(oldest.map_or(waiting.since, |oldest| oldest.min(waiting.since)));
             }
             let due = oldest? + window;
             if count < size && bytes < kafka_event::MAX_RECORDS && Instant::now() < due {
                 return Some(due);
             }
-            let batch = self.next_batch(size);
+            let (generation, batch) = self.next_batch(size);
             for (number, partition) in &mut self.partitions {
                 if partition.paused && partition.waiting.len() < size {
                     partition.paused = false;
                     self.log.set_paused(*number, false).await;
                 }
             }
-            let (batches, done) = (Arc::clone(&self.batches), Arc::clone(&self.done));
-            self.running.spawn(async move { batches.process(batch, &*done).await });
+            let batches = Arc::clone(&self.batches);
+            let progress = BatchProgress { done: Arc::clone(&self.done), generation };
+            self.running.spawn(async move { batches.process(batch, &progress).await });
         }
     }
 
-    fn next_batch(&mut self, size: usize) -> Vec<Record> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+    fn next_batch(&mut self, size: usize) -> (u64, Vec<Record>) {
+        let (mut batch, mut bytes, mut first) = (Vec::new(), 0, None);
         let count = self.partitions.len().max(1);
         let turn = self.turn % count;
         self.turn = turn + 1;
         let (before, after) = (self.partitions.keys().take(turn), self.partitions.keys().skip(turn));
         let order: Vec<i32> = after.chain(before).copied().collect();
-        for number in order {
+        'partitions: for number in order {
             let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.busy) else {
                 continue;
             };
             while batch.len() < size {
-                let Some((_, record)) = partition.waiting.front() else { break };
-                bytes += kafka_event::size(record);
+                let Some(waiting) = partition.waiting.front() else { break };
+                if *first.get_or_insert(waiting.generation) != waiting.generation {
+                    break;
+                }
+                bytes += kafka_event::size(&waiting.record);
                 // The first goes alone if it must; one that is too large even so is given up by its batch.
                 if bytes > kafka_event::MAX_RECORDS && !batch.is_empty() {
-                    return batch;
+                    break 'partitions;
                 }
-                let Some((_, record)) = partition.waiting.pop_front() else { break };
+                let Some(waiting) = partition.waiting.pop_front() else { break };
                 partition.busy = true;
-                batch.push(record);
+                batch.push(waiting.record);
             }
         }
-        batch
+        (first.unwrap_or_default(), batch)
     }
 }

@@ -6,16 +6,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use krafka::{
     Kafka,
     admin::{
-        AdminClient, AlterConsumerGroupOffsetsOptions, ListConsumerGroupOffsetsOptions, ListOffsetsOptions,
-        OffsetSpec,
+        AdminClient, AlterConsumerGroupOffsetsOptions, DescribeTopicsOptions,
+        ListConsumerGroupOffsetsOptions, ListOffsetsOptions, OffsetSpec,
     },
     consumer::{AutoOffsetReset, Consumer, ConsumerRecord, TimestampType, TopicPartition},
     error::KrafkaError,
@@ -49,6 +49,15 @@ impl From<KrafkaError> for LogError {
     }
 }
 
+/// Where reading began.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// Which topic of this name it is: one that was deleted and made again has other records at the same offsets.
+    pub(crate) generation: u64,
+    /// For each partition the offset of the first record that is not done.
+    pub(crate) starts: BTreeMap<i32, i64>,
+}
+
 /// A topic, as one group reads it.
 pub(crate) trait RecordLog: Send + Sync + 'static {
     /// The next records, in order within each partition, each once; none if none come within `wait`. Dropping the
@@ -58,8 +67,8 @@ pub(crate) trait RecordLog: Send + Sync + 'static {
     fn wakes(&self) -> bool;
     /// Stops reading these partitions, or goes on.
     fn set_paused(&self, partition: i32, paused: bool) -> impl Future<Output = ()> + Send;
-    /// Where reading began: for each partition the offset of the first record that is not done.
-    fn starts(&self) -> BTreeMap<i32, i64>;
+    /// Where reading began. Changes only within [`Self::poll`], which then returns no records.
+    fn origin(&self) -> Origin;
     /// Where each partition ends now.
     fn ends(&self) -> impl Future<Output = Result<BTreeMap<i32, i64>, LogError>> + Send;
     /// Records that everything before these offsets is done.
@@ -71,6 +80,8 @@ pub(crate) trait RecordLog: Send + Sync + 'static {
         first: i64,
         last: i64,
     ) -> impl Future<Output = Result<Vec<Record>, LogError>> + Send;
+    /// Ends its clients.
+    fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// A Kafka cluster.
@@ -94,16 +105,25 @@ pub enum BrokerKind {
     Embedded,
 }
 
+/// How often a reader without records asks whether its topic is still the same.
+const CHECK: Duration = Duration::from_millis(500);
+
 /// [`RecordLog`] over krafka.
 pub(crate) struct KafkaLog {
     broker: Broker,
-    consumer: Consumer,
     admin: AdminClient,
     topic: Arc<str>,
     group: String,
-    starts: BTreeMap<i32, i64>,
+    state: Mutex<State>,
+}
+
+struct State {
+    consumer: Arc<Consumer>,
+    origin: Origin,
     /// Records below these were asked for only because of [`BrokerKind::Embedded`].
-    skip: Mutex<BTreeMap<i32, i64>>,
+    skip: BTreeMap<i32, i64>,
+    topic_id: [u8; 16],
+    checked: Instant,
 }
 
 impl KafkaLog {
@@ -113,6 +133,7 @@ impl KafkaLog {
         let admin = broker.kafka.admin();
         let metadata = consumer.fetch_metadata(Some(&source.topic)).await?;
         let topic = metadata.topics.into_iter().find(|topic| topic.name == source.topic);
+        let topic_id = topic.as_ref().map_or([0; 16], |topic| topic.topic_id);
         let partitions: BTreeSet<i32> =
             topic.map(|topic| topic.partitions.into_keys().collect()).unwrap_or_default();
         if partitions.is_empty() {
@@ -128,24 +149,63 @@ impl KafkaLog {
             BrokerKind::Kafka => starts.clone(),
             BrokerKind::Embedded => list(&admin, &source.topic, &partitions, OffsetSpec::Earliest).await?,
         };
-        consumer.assign(&source.topic, partitions.iter().copied().collect()).await?;
-        for (partition, offset) in begin {
-            consumer.seek(&source.topic, partition, offset).await?;
-        }
+        assign(&consumer, &source.topic, &begin).await?;
         let log = Self {
             broker: broker.clone(),
-            consumer,
             admin,
             topic: source.topic.as_str().into(),
             group: source.group.clone(),
-            skip: Mutex::new(starts.clone()),
-            starts,
+            state: Mutex::new(State {
+                consumer: Arc::new(consumer),
+                skip: starts.clone(),
+                origin: Origin { generation: 0, starts: starts.clone() },
+                topic_id,
+                checked: Instant::now(),
+            }),
         };
         if !source.from_start {
             // A source at the end of the topic stays where it began, also if it is restarted before its first record.
-            log.commit(log.starts.clone()).await?;
+            log.commit(starts).await?;
         }
         Ok(log)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The embedded log is in memory: when its broker is started again, the topic is a new one, from its first record
+    /// on, and nothing would say so to a reader that waits at the old end.
+    async fn follow_new_topic(&self) -> Result<(), LogError> {
+        if self.broker.kind != BrokerKind::Embedded || self.state().checked.elapsed() < CHECK {
+            return Ok(());
+        }
+        self.state().checked = Instant::now();
+        let described = self.admin.describe_topics([&*self.topic], DescribeTopicsOptions::default()).await?;
+        let described = described.into_values().next();
+        let id = described.ok_or_else(|| LogError(format!("there is no topic {}", self.topic)))??.topic_id;
+        if id == [0; 16] || id == self.state().topic_id {
+            return Ok(());
+        }
+        // Every client of the connection goes on asking for the topic that is no more, until it learns of the new one.
+        self.broker.kafka.rebootstrap().await;
+        let partitions = self.state().origin.starts.keys().copied().collect();
+        let starts = list(&self.admin, &self.topic, &partitions, OffsetSpec::Earliest).await?;
+        let consumer = consumer(&self.broker).await?;
+        assign(&consumer, &self.topic, &starts).await?;
+        tracing::warn!(topic = &*self.topic, "the topic was made anew, and is read from its start");
+        let old = {
+            let mut state = self.state();
+            state.topic_id = id;
+            state.skip.clear();
+            state.origin = Origin { generation: state.origin.generation + 1, starts };
+            std::mem::replace(&mut state.consumer, Arc::new(consumer))
+        };
+        Ok(old.close().await?)
+    }
+
+    fn consumer(&self) -> Arc<Consumer> {
+        Arc::clone(&self.state().consumer)
     }
 
     fn record(&self, record: ConsumerRecord) -> Record {
@@ -164,13 +224,18 @@ impl KafkaLog {
 
 impl RecordLog for KafkaLog {
     async fn poll(&self, wait: Duration) -> Result<Vec<Record>, LogError> {
-        let records = match self.consumer.poll(wait).await {
+        let records = match self.consumer().poll(wait).await {
             Ok(records) => records,
             // A partition was resumed.
             Err(KrafkaError::Wakeup) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        let mut skip = self.skip.lock().unwrap_or_else(PoisonError::into_inner);
+        if records.is_empty() {
+            self.follow_new_topic().await?;
+            return Ok(Vec::new());
+        }
+        let mut state = self.state();
+        let skip = &mut state.skip;
         let wanted = records.into_iter().filter(|record| match skip.get(&record.partition) {
             Some(first) if record.offset < *first => false,
             Some(_) => {
@@ -187,22 +252,24 @@ impl RecordLog for KafkaLog {
     }
 
     async fn set_paused(&self, partition: i32, paused: bool) {
+        let consumer = self.consumer();
         if paused {
-            self.consumer.pause(&self.topic, &[partition]).await;
+            consumer.pause(&self.topic, &[partition]).await;
         } else {
-            self.consumer.resume(&self.topic, &[partition]).await;
+            consumer.resume(&self.topic, &[partition]).await;
             if self.wakes() {
-                self.consumer.wakeup();
+                consumer.wakeup();
             }
         }
     }
 
-    fn starts(&self) -> BTreeMap<i32, i64> {
-        self.starts.clone()
+    fn origin(&self) -> Origin {
+        self.state().origin.clone()
     }
 
     async fn ends(&self) -> Result<BTreeMap<i32, i64>, LogError> {
-        list(&self.admin, &self.topic, &self.starts.keys().copied().collect(), OffsetSpec::Latest).await
+        let partitions = self.state().origin.starts.keys().copied().collect();
+        list(&self.admin, &self.topic, &partitions, OffsetSpec::Latest).await
     }
 
     async fn commit(&self, offsets: BTreeMap<i32, i64>) -> Result<(), LogError> {
@@ -240,6 +307,14 @@ impl RecordLog for KafkaLog {
             }
         }
     }
+
+    async fn close(&self) {
+        for closed in [self.consumer().close().await, self.admin.close().await] {
+            if let Err(error) = closed {
+                tracing::debug!(%error, "a client of the log did not close");
+            }
+        }
+    }
 }
 
 async fn consumer(broker: &Broker) -> Result<Consumer, KrafkaError> {
@@ -260,6 +335,14 @@ async fn consumer(broker: &Broker) -> Result<Consumer, KrafkaError> {
         .fetch_max_wait(wait)
         .build()
         .await
+}
+
+async fn assign(consumer: &Consumer, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<(), LogError> {
+    consumer.assign(topic, offsets.keys().copied().collect()).await?;
+    for (partition, offset) in offsets {
+        consumer.seek(topic, *partition, *offset).await?;
+    }
+    Ok(())
 }
 
 async fn list(

@@ -447,3 +447,23 @@ async fn dead_records_are_read_again_and_handled() {
     assert_eq!(source.function.batches().last().unwrap(), &["poison"]);
     assert_eq!(source.dead.bodies(), [json!({"not": "a document"})]);
 }
+
+#[tokio::test]
+async fn a_topic_that_is_made_anew_is_read_from_its_start() {
+    let log = MemoryLog::with_partitions(1);
+    for text in ["a", "b", "c"] {
+        log.write(0, text);
+    }
+    let function = Function::slow(Duration::from_millis(100), |_| Ok(Value::Null));
+    let rules = KafkaSource { window: Duration::ZERO, batch_size: 2, ..source() };
+    let source = start(log.clone(), rules, Arc::clone(&function));
+    sleep(Duration::from_millis(50)).await;
+    // While a batch is in hand, and a record waits behind it.
+    log.recreate();
+    sleep(Duration::from_millis(20)).await;
+    log.write(0, "d");
+    source.drained().await;
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(function.batches(), [vec!["a", "b"], vec!["c"], vec!["d"]]);
+    assert_eq!(log.committed(0), 1, "an offset of the old topic is none of the new one");
+}

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     event_sources::{
         invoker::Invoke,
-        log::{LogError, Record, RecordLog},
+        log::{LogError, Origin, Record, RecordLog},
         queue::{Depth, Message, Queue, QueueError},
     },
     runtime::{FunctionError, Invocation, InvokeError},
@@ -40,6 +40,7 @@ pub(super) struct LogState {
     pub(super) committed: Mutex<BTreeMap<i32, i64>>,
     pub(super) written: Notify,
     pub(super) most_read: AtomicUsize,
+    pub(super) generation: AtomicU64,
 }
 
 impl MemoryLog {
@@ -69,6 +70,16 @@ impl MemoryLog {
         self.0.written.notify_waiters();
     }
 
+    /// As an embedded broker that was started again: a topic of the same name, empty.
+    pub(super) fn recreate(&self) {
+        let mut partitions = self.0.partitions.lock().unwrap();
+        partitions.values_mut().for_each(Vec::clear);
+        self.0.positions.lock().unwrap().clear();
+        self.0.committed.lock().unwrap().clear();
+        self.0.generation.fetch_add(1, Ordering::Relaxed);
+        self.0.written.notify_waiters();
+    }
+
     pub(super) fn committed(&self, partition: i32) -> i64 {
         self.0.committed.lock().unwrap().get(&partition).copied().unwrap_or(0)
     }
@@ -78,7 +89,7 @@ impl MemoryLog {
         let new = Self::default();
         new.0.partitions.lock().unwrap().clone_from(&self.0.partitions.lock().unwrap());
         new.0.committed.lock().unwrap().clone_from(&self.0.committed.lock().unwrap());
-        let starts = new.starts();
+        let starts = new.origin().starts;
         new.0.positions.lock().unwrap().extend(
             starts.into_iter().map(|(partition, offset)| (partition, usize::try_from(offset).unwrap())),
         );
@@ -126,14 +137,16 @@ impl RecordLog for MemoryLog {
         self.0.written.notify_waiters();
     }
 
-    fn starts(&self) -> BTreeMap<i32, i64> {
-        self.0
+    fn origin(&self) -> Origin {
+        let starts = self
+            .0
             .partitions
             .lock()
             .unwrap()
             .keys()
             .map(|partition| (*partition, self.committed(*partition)))
-            .collect()
+            .collect();
+        Origin { generation: self.0.generation.load(Ordering::Relaxed), starts }
     }
 
     async fn ends(&self) -> Result<BTreeMap<i32, i64>, LogError> {
@@ -161,6 +174,8 @@ impl RecordLog for MemoryLog {
             [usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()]
             .to_vec())
     }
+
+    async fn close(&self) {}
 }
 
 // ---- the queue
