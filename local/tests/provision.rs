@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use clap::Parser;
 use local::{
     cloud::{self, Clients, CloudArgs},
@@ -131,6 +132,16 @@ impl Cloud {
         serde_json::from_str::<Value>(&key.jwks).unwrap()["keys"][0].clone()
     }
 
+    /// Empties the table that a stack of this machine fills by itself.
+    async fn forget_categories(&self) {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        for category in category::initial() {
+            let delete = self.clients.dynamodb.delete_item().table_name(self.table("CategoriesTable"));
+            let key = delete.key("pk", text("categories")).key("sk", text(category.category.as_str()));
+            key.send().await.unwrap();
+        }
+    }
+
     async fn platform_applications(&self) -> BTreeSet<String> {
         let listed = self.clients.sns.list_platform_applications().send().await.unwrap();
         let arns = listed
@@ -150,6 +161,7 @@ impl Cloud {
 async fn what_is_missing_is_made_and_what_is_there_stays() {
     let cloud = Cloud::up().await;
     cloud.register("ada", true).await;
+    cloud.forget_categories().await;
     let all = cloud.all();
 
     let said = cloud.provision(&format!("{all} --dry-run")).await.unwrap();

@@ -163,6 +163,9 @@ impl Clients {
         if config.region().is_none() {
             bail!("AWS_REGION is not set");
         }
+        if std::env::var_os("AWS_ACCESS_KEY_ID").is_none() {
+            bail!("there are no credentials: eval \"$(aws configure export-credentials --format env)\"");
+        }
         Ok(Self {
             secrets: aws_sdk_secretsmanager::Client::new(&config),
             sns: aws_sdk_sns::Client::new(&config),
