@@ -103,7 +103,13 @@ impl ApiClient {
     }
 
     /// Sends a body as it is, of a content type.
-    pub async fn send_raw(&self, method: Method, path: &str, content_type: &str, body: Vec<u8>) -> Result<Answer> {
+    pub async fn send_raw(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.base_url));
         if let Some(token) = &self.access_token {
             request = request.bearer_auth(token);
@@ -155,7 +161,8 @@ impl ApiClient {
         let outbox = self.get("/_local/outbox").await?.expect(200)?;
         let mails = outbox["emails"].as_array().context("the outbox has no emails")?;
         let newest = mails.iter().rev().find(|mail| mail["to"] == email);
-        let body = newest.and_then(|mail| mail["body"].as_str()).with_context(|| format!("no mail to {email}"))?;
+        let body =
+            newest.and_then(|mail| mail["body"].as_str()).with_context(|| format!("no mail to {email}"))?;
         let token = body.lines().map(str::trim).find(|line| line.len() == 43 && !line.contains(' '));
         token.map(str::to_owned).context("the mail has no token")
     }
@@ -175,7 +182,12 @@ impl ApiClient {
     }
 
     /// Looks at the first page of the timeline until a post is in it; answers how long after `since` that was.
-    pub async fn until_in_timeline(&self, post_id: &str, since: Instant, patience: Duration) -> Result<Duration> {
+    pub async fn until_in_timeline(
+        &self,
+        post_id: &str,
+        since: Instant,
+        patience: Duration,
+    ) -> Result<Duration> {
         while since.elapsed() < patience {
             let page = self.get("/v1/timeline?limit=20").await?.expect(200)?;
             let items = page["items"].as_array().context("the timeline has no items")?;

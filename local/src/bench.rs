@@ -20,7 +20,7 @@ use crate::{
     api_client::{ApiClient, Person, text},
     demo::spread,
     metrics::Metrics,
-    runtime::fleet::{Capacity, Fleet},
+    runtime::{Capacity, Fleet},
 };
 
 /// How often each function is started cold.
@@ -55,13 +55,17 @@ impl Bench<'_> {
     /// Measures everything, and prints it as a table.
     pub async fn run(&self, out: &mut impl Write) -> Result<()> {
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY);
+        table.load_style(UTF8_HORIZONTAL_ONLY);
         table.set_header(["what", "n", "min", "median", "p99", "max", "wanted"]);
         let api = ApiClient::new(self.base_url);
         let (authors, readers) = (people(&api, "author").await?, people(&api, "reader").await?);
         for reader in &readers {
             let area = json!({"lat": 60.3975, "lon": 5.3245, "radius_m": 2000});
-            reader.api.post("/v1/subscriptions", &json!({"category": "fire", "area": area})).await?.expect(201)?;
+            reader
+                .api
+                .post("/v1/subscriptions", &json!({"category": "fire", "area": area}))
+                .await?
+                .expect(201)?;
             reader.api.timeline().await?;
         }
 
@@ -148,7 +152,8 @@ impl Bench<'_> {
     /// The sample event of a function, with a token that is good.
     fn event(&self, name: &str, token: &str) -> Result<Bytes> {
         let path = self.events.join(format!("{name}.json"));
-        let sample = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let sample =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut event: Value = serde_json::from_str(&sample.replace("{{access_token}}", token))?;
         // A key would make every post the same one.
         if let Some(headers) = event["headers"].as_object_mut() {
@@ -161,9 +166,13 @@ impl Bench<'_> {
     async fn sizes(&self, out: &mut impl Write) -> Result<()> {
         self.fleet.observe_memory();
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY);
+        table.load_style(UTF8_HORIZONTAL_ONLY);
         let architecture = std::env::consts::ARCH;
-        table.set_header(["function", "peak memory (< 32 MiB)", &format!("zipped, {architecture} (arm64: < 6 MB)")]);
+        table.set_header([
+            "function",
+            "peak memory (< 32 MiB)",
+            &format!("zipped, {architecture} (arm64: < 6 MB)"),
+        ]);
         for name in ["get-status", "get-timeline", "create-post", "login", "deliver-push"] {
             let zip = std::env::temp_dir().join(format!("tocsin-bench-{}-{name}.zip", std::process::id()));
             let zipped = Command::new("python3")

@@ -21,7 +21,12 @@ pub async fn run(base_url: &str, scenario: &Path, out: &mut impl Write) -> Resul
     let outcome = scenario.play(&ApiClient::new(base_url)).await?;
     print(&outcome, out)?;
     if let Some(first) = outcome.people.first() {
-        print_commands(base_url, first.person.api.access_token().unwrap_or_default(), &first.person.email, out)?;
+        print_commands(
+            base_url,
+            first.person.api.access_token().unwrap_or_default(),
+            &first.person.email,
+            out,
+        )?;
     }
     Ok(outcome.differences.is_empty())
 }
@@ -30,13 +35,14 @@ pub async fn run(base_url: &str, scenario: &Path, out: &mut impl Write) -> Resul
 pub fn print(outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
     let mut table = Table::new();
     table
-        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .load_style(UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(150)
         .set_header(["who", "timeline, newest first (because of)", "pushes (device, because of)"]);
     for person in &outcome.people {
         let timeline = person.timeline.iter().map(|(title, because)| format!("{title} ({because})"));
-        let pushes = person.pushes.iter().map(|(title, device, because)| format!("{title} ({device}, {because})"));
+        let pushes =
+            person.pushes.iter().map(|(title, device, because)| format!("{title} ({device}, {because})"));
         table.add_row([
             format!("{}\n{}", person.person.username, person.home),
             lines(timeline),
@@ -45,7 +51,7 @@ pub fn print(outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out, "{table}\n")?;
     let mut times = Table::new();
-    times.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["from POST to", "count", "min", "p50", "p99", "max"]);
+    times.load_style(UTF8_HORIZONTAL_ONLY).set_header(["from POST to", "count", "min", "p50", "p99", "max"]);
     times.add_row(times_of("timeline", &outcome.to_timeline));
     times.add_row(times_of("push", &outcome.to_push));
     writeln!(out, "{times}\n")?;
@@ -91,7 +97,10 @@ fn quantile(sorted: &[Duration], share: f64) -> Option<Duration> {
 }
 
 fn print_commands(base_url: &str, token: &str, email: &str, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "\nThe town stays up until Ctrl-C. Three commands to try ({email}, password {PASSWORD}):\n")?;
+    writeln!(
+        out,
+        "\nThe town stays up until Ctrl-C. Three commands to try ({email}, password {PASSWORD}):\n"
+    )?;
     writeln!(out, "TOKEN={token}\n")?;
     writeln!(out, "curl -s -H \"Authorization: Bearer $TOKEN\" {base_url}/v1/timeline")?;
     writeln!(

@@ -26,7 +26,8 @@ impl Outbox {
 
     /// `{"pushes": [{device_id, user_id, platform, endpoint, payload}], "emails": [{to, subject, body}]}`, newest last.
     pub async fn read(&self) -> Result<Value> {
-        let data: Value = self.http.get(&self.data_url).send().await.context("moto does not answer")?.json().await?;
+        let data: Value =
+            self.http.get(&self.data_url).send().await.context("moto does not answer")?.json().await?;
         let endpoints = data["sns"]["PlatformEndpoint"].as_array().map(Vec::as_slice).unwrap_or_default();
         let mut pushes: Vec<(String, Value)> = endpoints.iter().flat_map(pushes_to).collect();
         self.sort(&mut pushes);
@@ -41,7 +42,8 @@ impl Outbox {
     fn sort(&self, pushes: &mut [(String, Value)]) {
         let mut order = self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let post_id = |push: &Value| push_facts(push).map(|(_, post_id, _)| post_id);
-        let mut unseen: Vec<&(String, Value)> = pushes.iter().filter(|(id, _)| !order.contains_key(id)).collect();
+        let mut unseen: Vec<&(String, Value)> =
+            pushes.iter().filter(|(id, _)| !order.contains_key(id)).collect();
         unseen.sort_by_key(|(_, push)| post_id(push));
         let unseen: Vec<String> = unseen.into_iter().map(|(id, _)| id.clone()).collect();
         for id in unseen {

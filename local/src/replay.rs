@@ -48,7 +48,8 @@ pub struct Replayed {
 /// Sends a sample to its function, with tokens of a sample user in the place of `{{access_token}}` and
 /// `{{session_token}}`.
 pub async fn sample(api: &ApiClient, file: &Path) -> Result<Replayed> {
-    let function = file.file_stem().and_then(|stem| stem.to_str()).context("the file has no name")?.to_owned();
+    let function =
+        file.file_stem().and_then(|stem| stem.to_str()).context("the file has no name")?.to_owned();
     let sample = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let sample = if sample.contains("{{") {
         let person = sample_user(api).await?;
@@ -57,7 +58,8 @@ pub async fn sample(api: &ApiClient, file: &Path) -> Result<Replayed> {
     } else {
         sample
     };
-    let event: Value = serde_json::from_str(&sample).with_context(|| format!("{} is no JSON", file.display()))?;
+    let event: Value =
+        serde_json::from_str(&sample).with_context(|| format!("{} is no JSON", file.display()))?;
     let path = format!("/2015-03-31/functions/{function}/invocations");
     let answer = api.send(Method::POST, &path, Some(&event)).await?;
     ensure!(answer.status == 200, "{function} cannot be invoked: {} {}", answer.status, answer.body);

@@ -24,8 +24,6 @@ use crate::api_client::{ApiClient, Person, text};
 pub struct Scenario {
     /// What it tells.
     pub about: String,
-    /// The categories that it needs: they must be in the list.
-    pub categories: Vec<Value>,
     /// Who is there.
     pub people: Vec<Resident>,
     /// What happens.
@@ -141,25 +139,28 @@ impl Scenario {
         let by_name: HashMap<&str, &Settled> =
             people.iter().map(|settled| (settled.person.username.as_str(), settled)).collect();
         let mut posted: HashMap<String, (String, Instant)> = HashMap::new();
-        let (watched, watcher) = watch_outbox(api.clone());
+        let (seen_pushes, watcher) = watch_outbox(api.clone());
         let begun = Instant::now();
         let mut looks = Vec::new();
         for scheduled in &self.posts {
             tokio::time::sleep_until((begun + Duration::from_millis(scheduled.after_ms)).into()).await;
-            let author = by_name.get(scheduled.author.as_str()).context("an author is not among the people")?;
+            let author =
+                by_name.get(scheduled.author.as_str()).context("an author is not among the people")?;
             let since = Instant::now();
             let accepted = author.person.api.post("/v1/posts", &scheduled.post).await?.expect(202)?;
             let post_id = text(&accepted, "post_id")?;
             if let Some(reader) = self.somebody_who_gets(&scheduled.key) {
                 let api = by_name[reader].person.api.clone();
                 let post_id = post_id.clone();
-                looks.push(tokio::spawn(async move { api.until_in_timeline(&post_id, since, PATIENCE).await }));
+                looks.push(tokio::spawn(
+                    async move { api.until_in_timeline(&post_id, since, PATIENCE).await },
+                ));
             }
             posted.insert(scheduled.key.clone(), (post_id, since));
         }
         let to_timeline = try_join_all(looks).await?.into_iter().collect::<Result<_>>()?;
         let expected: usize = self.expect.values().map(|expected| expected.pushes.len()).sum();
-        let pushes = wait_for_pushes(&watched, expected).await;
+        let pushes = wait_for_pushes(&seen_pushes, expected).await;
         watcher.abort();
         self.outcome(&people, &posted, &pushes, to_timeline).await
     }
@@ -212,7 +213,10 @@ impl Scenario {
                 }
                 let got: BTreeSet<_> = rung
                     .iter()
-                    .map(|((device_id, post_id), _)| ExpectedPush { post: key(post_id), device_id: device_id.clone() })
+                    .map(|((device_id, post_id), _)| ExpectedPush {
+                        post: key(post_id),
+                        device_id: device_id.clone(),
+                    })
                     .collect();
                 let wanted: BTreeSet<_> = expected.pushes.iter().cloned().collect();
                 for missing in wanted.difference(&got) {
@@ -232,7 +236,9 @@ impl Scenario {
                 timeline: found.iter().map(|(post_id, because)| (title(post_id), because.clone())).collect(),
                 pushes: rung
                     .iter()
-                    .map(|((device, post_id), (_, because))| (title(post_id), device.clone(), reason(because)))
+                    .map(|((device, post_id), (_, because))| {
+                        (title(post_id), device.clone(), reason(because))
+                    })
                     .collect(),
             });
         }
@@ -263,7 +269,12 @@ async fn settle(api: &ApiClient, resident: &Resident) -> Result<Settled> {
         let device_id = text(device, "device_id")?;
         let body = json!({"platform": device["platform"], "token": device["token"]});
         let answer = person.api.put(&format!("/v1/devices/{device_id}"), &body).await?;
-        anyhow::ensure!(matches!(answer.status, 200 | 201), "put-device answered {}: {}", answer.status, answer.body);
+        anyhow::ensure!(
+            matches!(answer.status, 200 | 201),
+            "put-device answered {}: {}",
+            answer.status,
+            answer.body
+        );
         devices.insert(device_id);
     }
     // The app is opened: from now on the timeline is at hand.

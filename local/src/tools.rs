@@ -68,7 +68,8 @@ impl Tools {
         let requirements = environment.join("requirements.txt");
         fs::write(&requirements, set.requirements())?;
         let mut pip = Command::new(tools.program("pip"));
-        pip.args(["install", "--disable-pip-version-check", "--progress-bar", "off", "--requirement"]).arg(requirements);
+        pip.args(["install", "--disable-pip-version-check", "--progress-bar", "off", "--requirement"])
+            .arg(requirements);
         run(&mut pip, &say).context("cannot install the tools from PyPI")?;
         fs::write(stamp, set.requirements())?;
         Ok(tools)

@@ -24,7 +24,8 @@ fn contract_template_watch_routes_and_crates_agree() {
 /// Each function of the template, with its routes.
 fn of_template() -> BTreeMap<String, Routes> {
     let template = Template::read(&root().join("template.yaml")).unwrap();
-    let parameters = template.parameters().into_iter().map(|name| (name.to_owned(), "value".to_owned())).collect();
+    let parameters =
+        template.parameters().into_iter().map(|name| (name.to_owned(), "value".to_owned())).collect();
     let (stack_name, region, account) = ("tocsin".into(), "eu-north-1".into(), "123456789012".into());
     let app = template.app(&Deployment { stack_name, region, account, parameters }, &Unprovisioned).unwrap();
     let routes = |events: &[Event], name: &str| {
@@ -34,7 +35,10 @@ fn of_template() -> BTreeMap<String, Routes> {
         });
         http.collect()
     };
-    app.functions.iter().map(|function| (function.name.clone(), routes(&function.events, &function.name))).collect()
+    app.functions
+        .iter()
+        .map(|function| (function.name.clone(), routes(&function.events, &function.name)))
+        .collect()
 }
 
 /// The operations of the contract. It is read line by line, in the one form that it is written in: a path is indented by
@@ -72,7 +76,8 @@ fn crates() -> BTreeSet<String> {
         let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| path.is_dir()).collect()
     };
-    let functions = folders(&root().join("functions")).iter().flat_map(|area| folders(area)).collect::<Vec<_>>();
+    let functions =
+        folders(&root().join("functions")).iter().flat_map(|area| folders(area)).collect::<Vec<_>>();
     let name = |folder: PathBuf| {
         let manifest: toml::Table = fs::read_to_string(folder.join("Cargo.toml")).unwrap().parse().unwrap();
         let name = folder.file_name().unwrap().to_str().unwrap().to_owned();

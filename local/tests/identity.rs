@@ -26,7 +26,8 @@ async fn a_person_registers_verifies_signs_in_renews_and_signs_out() {
     let _ = (registered, registered_again);
     let refused = api.post("/v1/auth/verify-email", &json!({"token": first_token})).await.unwrap();
     assert_eq!((refused.status, &refused.body["code"]), (400, &json!("token_invalid")));
-    let tokens = api.post("/v1/auth/verify-email", &json!({"token": token})).await.unwrap().expect(200).unwrap();
+    let tokens =
+        api.post("/v1/auth/verify-email", &json!({"token": token})).await.unwrap().expect(200).unwrap();
     assert_eq!((&tokens["token_type"], &tokens["expires_in"]), (&json!("Bearer"), &json!(3600)));
     let again = api.post("/v1/auth/verify-email", &json!({"token": token})).await.unwrap();
     assert_eq!(again.status, 400);
@@ -115,7 +116,8 @@ async fn every_route_with_a_token_refuses_those_without() {
 async fn nobody_touches_anothers_things() {
     let town = Town::up().await;
     let (ada, bob) = (town.person("ada").await, town.person("bob").await);
-    let made = ada.api.post("/v1/subscriptions", &json!({"category": "fire"})).await.unwrap().expect(201).unwrap();
+    let made =
+        ada.api.post("/v1/subscriptions", &json!({"category": "fire"})).await.unwrap().expect(201).unwrap();
     let subscription = format!("/v1/subscriptions/{}", text(&made, "subscription_id").unwrap());
     let device = json!({"platform": "fcm", "token": "adas-token"});
     assert_eq!(ada.api.put("/v1/devices/phone", &device).await.unwrap().status, 201);
@@ -140,7 +142,8 @@ async fn nobody_touches_anothers_things() {
     let adas = ada.api.get("/v1/devices").await.unwrap().expect(200).unwrap();
     assert_eq!(adas["items"], json!([]), "the token is bob's now");
 
-    let forbidden = ada.api.put("/v1/categories/fire", &json!({"title": "Mine", "description": ""})).await.unwrap();
+    let forbidden =
+        ada.api.put("/v1/categories/fire", &json!({"title": "Mine", "description": ""})).await.unwrap();
     assert_eq!((forbidden.status, &forbidden.body["code"]), (403, &json!("forbidden")));
     town.down().await;
 }

@@ -76,7 +76,8 @@ async fn the_same_idempotency_key_is_the_same_post() {
     assert_eq!((reused.status, &reused.body["code"]), (409, &json!("idempotency_key_reused")));
 
     town.settle().await;
-    let near = ada.api.get("/v1/posts?lat=60.3972&lon=5.3238&radius_m=1000").await.unwrap().expect(200).unwrap();
+    let near =
+        ada.api.get("/v1/posts?lat=60.3972&lon=5.3238&radius_m=1000").await.unwrap().expect(200).unwrap();
     assert_eq!(near["items"].as_array().map(Vec::len), Some(2));
     town.down().await;
 }
@@ -100,7 +101,8 @@ async fn a_changed_subscription_changes_the_timeline() {
     assert_eq!(titles(&ada.api.timeline().await.unwrap()), ["Flames"]);
 
     // Less severe ones as well; then another category; then nothing.
-    let patched = ada.api.patch(&subscription, &json!({"min_severity": null})).await.unwrap().expect(200).unwrap();
+    let patched =
+        ada.api.patch(&subscription, &json!({"min_severity": null})).await.unwrap().expect(200).unwrap();
     assert_eq!((&patched["min_severity"], &patched["area"]), (&json!(null), &bergen));
     assert_eq!(titles(&ada.api.timeline().await.unwrap()), ["A smell", "Flames"]);
     ada.api.patch(&subscription, &json!({"category": "flood"})).await.unwrap().expect(200).unwrap();

@@ -28,8 +28,10 @@ fn bad_posts() -> Vec<(Value, Vec<(&'static str, &'static str)>)> {
         (with("tags", json!(vec!["a"; 11])), vec![("/tags", "too_many")]),
         (with("severity", json!("bad")), vec![("/severity", "not_in_list")]),
         (with("location", json!({"lat": 90.1, "lon": 5})), vec![("/location/lat", "out_of_range")]),
-        (with("location", json!({"lat": 60, "lon": -181, "alt": 1})),
-            vec![("/location/lon", "out_of_range"), ("/location/alt", "unknown_field")]),
+        (
+            with("location", json!({"lat": 60, "lon": -181, "alt": 1})),
+            vec![("/location/lon", "out_of_range"), ("/location/alt", "unknown_field")],
+        ),
         (with("location", json!("here")), vec![("/location", "wrong_type")]),
         (with("expires_at", json!("2001-01-01T00:00:00Z")), vec![("/expires_at", "out_of_range")]),
         (with("starts_at", json!("2021-06-30T21:00:00")), vec![("/starts_at", "invalid_time")]),

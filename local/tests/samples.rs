@@ -58,7 +58,8 @@ async fn every_sample_is_answered() {
 
     let town = Town::up().await;
     for (name, status) in SAMPLES {
-        let Replayed { failed, answer, .. } = sample(&town.api, &events.join(format!("{name}.json"))).await.unwrap();
+        let Replayed { failed, answer, .. } =
+            sample(&town.api, &events.join(format!("{name}.json"))).await.unwrap();
         assert!(!failed, "{name}: {answer}");
         match status {
             Some(status) => assert_eq!(answer["statusCode"], status, "{name}: {answer}"),

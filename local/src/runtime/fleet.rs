@@ -81,7 +81,7 @@ impl From<PathBuf> for Program {
 pub enum Capacity {
     /// To wait for one.
     Wait,
-    /// To be told so: [`InvokeError::Throttled`].
+    /// To be told so ([`InvokeError::Throttled`]) by a function that has a reserved concurrency.
     Refuse,
 }
 
@@ -221,11 +221,14 @@ impl Fleet {
             return Err(InvokeError::Closed);
         }
         let permit = match capacity {
-            Capacity::Refuse => Arc::clone(&pool.permits).try_acquire_owned().map_err(|_| {
-                pool.metrics.throttles.increment();
-                InvokeError::Throttled(name.to_owned())
-            })?,
-            Capacity::Wait => tokio::select! {
+            // The cap of a function that reserves none is this machine's: in AWS there would be another process.
+            Capacity::Refuse if pool.function.reserved_concurrency.is_some() => {
+                Arc::clone(&pool.permits).try_acquire_owned().map_err(|_| {
+                    pool.metrics.throttles.increment();
+                    InvokeError::Throttled(name.to_owned())
+                })?
+            }
+            Capacity::Refuse | Capacity::Wait => tokio::select! {
                 permit = Arc::clone(&pool.permits).acquire_owned() => permit.map_err(|_| InvokeError::Closed)?,
                 _ = closed.changed() => return Err(InvokeError::Closed),
             },

@@ -47,7 +47,8 @@ impl Town {
     /// The titles and devices of everything that was pushed.
     pub async fn pushes(&self) -> Vec<(String, String)> {
         let outbox = self.stack.outbox().expect("moto runs").read().await.unwrap();
-        let facts = |push: &Value| local::scenario::push_facts(push).map(|(device, post_id, _)| (device, post_id));
+        let facts =
+            |push: &Value| local::scenario::push_facts(push).map(|(device, post_id, _)| (device, post_id));
         outbox["pushes"].as_array().unwrap().iter().filter_map(facts).collect()
     }
 

@@ -99,7 +99,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{audience::AudienceKey, category::Category, error::Kind, time};
+    use crate::{
+        audience::AudienceKey,
+        category::{Category, CategoryName},
+        error::Kind,
+        time,
+    };
 
     /// One subscription's storage, where this many other changes come in the way first; and a cache that is away.
     struct Town {
@@ -133,6 +138,10 @@ mod tests {
     impl Categories for Town {
         async fn all(&self) -> Result<Vec<Category>> {
             Ok(category::initial())
+        }
+
+        async fn has(&self, name: &CategoryName) -> Result<bool> {
+            Ok(category::initial().iter().any(|known| known.category == *name))
         }
     }
 

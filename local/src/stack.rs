@@ -1,0 +1,502 @@
+//! The whole of it, running: services, what the template declares in them, functions, event sources, and the front door.
+
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use krafka::Kafka;
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, OnceCell, mpsc, oneshot},
+    task::spawn_blocking,
+};
+
+use crate::{
+    builds::Builds,
+    data::{DataFolder, Keep},
+    event_sources::{self, Backoff, BrokerKind, EventSources},
+    http_api::{Handler, HttpApi, Routes, Server},
+    metrics::Metrics,
+    outbox::Outbox,
+    provision::{self, Provisioned},
+    runtime::{Fleet, FleetOptions, LogLevel, Logs, Program},
+    services::{ACCOUNT, Death, Endpoints, Programs, Services, ToolPrograms},
+    signing_key::SigningKey,
+    template::{
+        Deployment, Template, Unprovisioned,
+        model::{App, Event},
+    },
+    tools::{Set, Tools},
+};
+
+/// The stage that a stack of this machine is.
+pub const STAGE: &str = "local";
+/// The domain that its mails come from: reserved for examples (RFC 2606).
+const MAIL_DOMAIN: &str = "tocsin.example";
+/// How long the end of a stack waits for what was accepted to be done: the embedded log is in memory.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long it then waits for functions that still run.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How a stack is started.
+#[derive(Clone)]
+pub struct Options {
+    /// The workspace: where template.yaml is.
+    pub root: PathBuf,
+    /// Where the front door listens on 127.0.0.1; 0 is any free port.
+    pub port: u16,
+    /// Where data is kept.
+    pub keep: Keep,
+    /// Values of the template's parameters, over those that a machine's stack has.
+    pub parameters: BTreeMap<String, String>,
+    /// Where the functions' lines go.
+    pub logs: Logs,
+    /// Is told what goes on.
+    pub say: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("port", &self.port).field("keep", &self.keep).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// For a test: in memory, on any free port, with the functions' warnings and errors at the standard error output.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self {
+            root: workspace(),
+            port: 0,
+            keep: Keep::Nothing,
+            parameters: BTreeMap::new(),
+            logs: Logs::to_stderr(LogLevel::Error),
+            say: Arc::new(|_| {}),
+        }
+    }
+}
+
+/// The workspace that this program was built from.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}
+
+/// The services with all that the template declares in them, and no functions: what `cargo lambda watch` leans on.
+#[derive(Debug)]
+pub struct Foundation {
+    /// The template, resolved.
+    pub app: App,
+    services: Mutex<Services>,
+    endpoints: Endpoints,
+    provisioned: Provisioned,
+    kafka: Kafka,
+    deaths: Mutex<mpsc::UnboundedReceiver<Death>>,
+    builds: Builds,
+    // Last, so that the data is let go after the storage has closed it.
+    _data: Option<DataFolder>,
+}
+
+/// A running stack.
+pub struct Stack {
+    foundation: Foundation,
+    base_url: String,
+    fleet: Fleet,
+    metrics: Metrics,
+    sources: Arc<EventSources>,
+    outbox: Option<Arc<Outbox>>,
+    server: Server,
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+impl Foundation {
+    /// Builds and installs what is not there yet, starts the services and makes everything in them. `base_url` is where
+    /// the API will be.
+    pub async fn lay(options: &Options, base_url: &str, functions: bool) -> Result<Self> {
+        let template = Template::read(&options.root.join("template.yaml"))?;
+        let data = DataFolder::take(&options.root, options.keep)?;
+        let key = match &data {
+            Some(data) => SigningKey::kept_in(&data.signing_key())?,
+            None => SigningKey::generate()?,
+        };
+        let builds = Builds::new(&options.root)?;
+        let (tell, deaths) = mpsc::unbounded_channel();
+        let (broker_built, broker) = oneshot::channel();
+        let (installed, tools) = oneshot::channel();
+        let service_logs = Logs::quiet();
+        let storage_file = data.as_ref().map(DataFolder::storage);
+        let services = Services::start(Programs { broker, tools }, storage_file, &service_logs, tell);
+        let ((), (), services) = tokio::try_join!(
+            build(builds.clone(), functions, broker_built, Arc::clone(&options.say)),
+            install(options.root.clone(), installed, Arc::clone(&options.say)),
+            services,
+        )?;
+        let endpoints = services.endpoints().clone();
+        let deployment = deployment(&template, options, base_url, &endpoints);
+        let declared = template.app(&deployment, &Unprovisioned)?;
+        let kafka = provision::kafka(&endpoints).await?;
+        let provisioned =
+            provision::provision(&declared, &deployment, &endpoints, &kafka, &key, STAGE, MAIL_DOMAIN)
+                .await?;
+        let app = template.app(&deployment, &provisioned)?;
+        Ok(Self {
+            app,
+            services: Mutex::new(services),
+            endpoints,
+            provisioned,
+            kafka,
+            deaths: Mutex::new(deaths),
+            builds,
+            _data: data,
+        })
+    }
+
+    /// Where the services are.
+    #[must_use]
+    pub const fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// Every variable that any function has: `cargo lambda watch` gives all of them the same.
+    #[must_use]
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let functions = self.app.functions.iter().flat_map(|function| function.environment.clone());
+        functions.chain(self.endpoints.environment()).collect()
+    }
+
+    /// Waits until a service ends that was not asked to.
+    pub async fn death(&self) -> Death {
+        match self.deaths.lock().await.recv().await {
+            Some(death) => death,
+            // The services are ours, so somebody can always tell.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the services.
+    pub async fn shutdown(self) {
+        self.kafka
+            .admin()
+            .close()
+            .await
+            .unwrap_or_else(|error| tracing::debug!(%error, "Kafka was gone already"));
+        self.services.into_inner().shutdown().await;
+    }
+}
+
+impl Stack {
+    /// Starts everything, and returns when the front door serves.
+    pub async fn start(options: Options) -> Result<Self> {
+        // First, so that a taken port is told before anything is built.
+        let listener = listen(options.port).await?;
+        let base_url = format!("http://{}", listener.local_addr()?);
+        let foundation = Foundation::lay(&options, &base_url, true).await?;
+        let metrics = Metrics::default();
+        let fleet = fleet(&foundation, &options.logs, &metrics);
+        let app = &foundation.app;
+        let source_services = event_sources::Services {
+            broker: Some(event_sources::Broker {
+                kafka: foundation.kafka.clone(),
+                bootstrap_servers: foundation.endpoints.bootstrap_servers.clone(),
+                kind: if foundation.endpoints.embedded_broker {
+                    BrokerKind::Embedded
+                } else {
+                    BrokerKind::Kafka
+                },
+            }),
+            sqs: aws_sdk_sqs::Client::new(&foundation.endpoints.sdk_config("SQS")),
+            queues: foundation.provisioned.queues.clone(),
+        };
+        let sources = EventSources::start(app, &fleet, source_services, Backoff::default(), &metrics).await?;
+        let sources = Arc::new(sources);
+        let outbox = foundation.endpoints.moto.as_deref().map(|moto| Arc::new(Outbox::new(moto)));
+        let http_api = HttpApi {
+            routes: routes(app)?,
+            cors: app.cors.clone(),
+            fleet: fleet.clone(),
+            local: local_routes(outbox.clone(), &sources, &metrics),
+        };
+        let server = http_api.serve(listener)?;
+        Ok(Self { foundation, base_url, fleet, metrics, sources, outbox, server })
+    }
+
+    /// The API: `http://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// The functions.
+    #[must_use]
+    pub const fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// What functions and event sources count.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The template, resolved.
+    #[must_use]
+    pub const fn app(&self) -> &App {
+        &self.foundation.app
+    }
+
+    /// Where the services are.
+    #[must_use]
+    pub const fn endpoints(&self) -> &Endpoints {
+        &self.foundation.endpoints
+    }
+
+    /// The URLs and ARNs of the template's queues, by logical id.
+    #[must_use]
+    pub const fn queues(&self) -> &BTreeMap<String, event_sources::QueueAddress> {
+        &self.foundation.provisioned.queues
+    }
+
+    /// The cluster that holds the log.
+    #[must_use]
+    pub const fn kafka(&self) -> &Kafka {
+        &self.foundation.kafka
+    }
+
+    /// The event sources.
+    #[must_use]
+    pub fn event_sources(&self) -> &EventSources {
+        &self.sources
+    }
+
+    /// What was pushed and mailed; `None` where these services are real ones.
+    #[must_use]
+    pub fn outbox(&self) -> Option<&Outbox> {
+        self.outbox.as_deref()
+    }
+
+    /// The folder of the functions' binaries.
+    #[must_use]
+    pub fn binaries(&self) -> &Path {
+        self.foundation.builds.folder()
+    }
+
+    /// Waits until every record and message is done, and says whether that is so within `patience`.
+    pub async fn settle(&self, patience: Duration) -> bool {
+        self.sources.drain(tokio::time::Instant::now() + patience).await
+    }
+
+    /// Ends our Redis, as if it had crashed.
+    pub async fn stop_redis(&self) {
+        self.foundation.services.lock().await.stop_redis().await;
+    }
+
+    /// Starts our Redis again, empty.
+    pub async fn start_redis(&self) -> Result<()> {
+        self.foundation.services.lock().await.start_redis().await
+    }
+
+    /// Ends our broker, as if it had crashed.
+    pub async fn stop_broker(&self) {
+        self.foundation.services.lock().await.stop_broker().await;
+    }
+
+    /// Starts our broker again, with empty topics.
+    pub async fn start_broker(&self) -> Result<()> {
+        self.foundation.services.lock().await.start_broker().await?;
+        provision::topics(&self.foundation.app, &self.foundation.kafka).await
+    }
+
+    /// Kills the processes of a function (`kill -9`), and says how many there were.
+    pub async fn kill_function(&self, name: &str) -> Result<usize> {
+        let ids = self.fleet.process_ids(name);
+        for id in &ids {
+            let status = tokio::process::Command::new("kill").args(["-9", &id.to_string()]).status().await?;
+            tracing::debug!(%status, id, name, "killed");
+        }
+        Ok(ids.len())
+    }
+
+    /// The ids of the services' processes.
+    pub async fn service_process_ids(&self) -> BTreeMap<&'static str, u32> {
+        self.foundation.services.lock().await.process_ids()
+    }
+
+    /// Waits until a service ends that was not asked to. A function's process that ends is started again instead.
+    pub async fn death(&self) -> Death {
+        self.foundation.death().await
+    }
+
+    /// Ends everything in order: requests are refused, what was accepted is done, then the services end.
+    pub async fn shutdown(self) {
+        let Self { foundation, fleet, sources, server, .. } = self;
+        drop(server);
+        if !sources.drain(tokio::time::Instant::now() + DRAIN).await {
+            tracing::warn!("not everything that was accepted was done after {DRAIN:?}");
+        }
+        sources.shutdown().await;
+        fleet.shutdown(GRACE).await;
+        foundation.shutdown().await;
+    }
+}
+
+/// Binds the front door.
+pub async fn listen(port: u16) -> Result<TcpListener> {
+    match TcpListener::bind(("127.0.0.1", port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            bail!("port {port} of 127.0.0.1 is taken: end what listens there, or choose another with --port")
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on port {port} of 127.0.0.1")),
+    }
+}
+
+async fn build(
+    builds: Builds,
+    functions: bool,
+    broker_built: oneshot::Sender<PathBuf>,
+    say: Arc<dyn Fn(&str) + Send + Sync>,
+) -> Result<()> {
+    /// Many stacks run in one test process, and nothing changes between them.
+    static FUNCTIONS: OnceCell<()> = OnceCell::const_new();
+    let for_broker = builds.clone();
+    let program = spawn_blocking(move || for_broker.broker(|line| say(line))).await??;
+    // If nobody listens, the services failed, and say why.
+    let _ = broker_built.send(program);
+    if functions {
+        FUNCTIONS.get_or_try_init(|| async { spawn_blocking(move || builds.functions()).await? }).await?;
+    }
+    Ok(())
+}
+
+async fn install(
+    root: PathBuf,
+    installed: oneshot::Sender<ToolPrograms>,
+    say: Arc<dyn Fn(&str) + Send + Sync>,
+) -> Result<()> {
+    let tools = spawn_blocking(move || Tools::ensure(&root, Set::Run, |line| say(line))).await??;
+    let programs =
+        ToolPrograms { python: tools.program("python"), redis_server: tools.program("redis-server") };
+    let _ = installed.send(programs);
+    Ok(())
+}
+
+fn deployment(template: &Template, options: &Options, base_url: &str, endpoints: &Endpoints) -> Deployment {
+    let region = &endpoints.region;
+    let known = template.parameters();
+    let mut parameters: BTreeMap<String, String> = [
+        ("Stage", STAGE.to_owned()),
+        ("KafkaClusterArn", format!("arn:aws:kafka:{region}:{ACCOUNT}:cluster/{STAGE}/00000000")),
+        ("KafkaClusterName", STAGE.to_owned()),
+        ("KafkaBootstrapServers", endpoints.bootstrap_servers.clone()),
+        ("KafkaAuth", "none".to_owned()),
+        ("MailFrom", format!("bell@{MAIL_DOMAIN}")),
+        ("MailIdentity", MAIL_DOMAIN.to_owned()),
+        ("AccessTokenIssuer", base_url.to_owned()),
+    ]
+    .into_iter()
+    .filter(|(name, _)| known.contains(name))
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    parameters.extend(options.parameters.clone());
+    Deployment {
+        stack_name: format!("tocsin-{STAGE}"),
+        region: region.clone(),
+        account: ACCOUNT.to_owned(),
+        parameters,
+    }
+}
+
+fn fleet(foundation: &Foundation, logs: &Logs, metrics: &Metrics) -> Fleet {
+    let options = FleetOptions {
+        region: foundation.endpoints.region.clone(),
+        account: ACCOUNT.to_owned(),
+        ..FleetOptions::default()
+    };
+    let functions = foundation
+        .app
+        .functions
+        .iter()
+        .map(|function| (function.clone(), Program::from(foundation.builds.function(&function.name))));
+    Fleet::new(functions, foundation.endpoints.environment(), options, logs, metrics)
+}
+
+fn routes(app: &App) -> Result<Routes> {
+    let routes = app.functions.iter().flat_map(|function| {
+        function.events.iter().filter_map(|event| match event {
+            Event::Http(route) => Some((route, function.name.as_str())),
+            _ => None,
+        })
+    });
+    Routes::new(routes).context("the routes of template.yaml")
+}
+
+/// What `local` serves besides the functions: for people and tests that want to see what came of a request.
+fn local_routes(
+    outbox: Option<Arc<Outbox>>,
+    sources: &Arc<EventSources>,
+    metrics: &Metrics,
+) -> Vec<(String, Handler)> {
+    let (sources, metrics) = (Arc::clone(sources), metrics.clone());
+    let outbox: Handler = Arc::new(move |_: Request<Bytes>| {
+        let outbox = outbox.clone();
+        async move {
+            match outbox {
+                Some(outbox) => match outbox.read().await {
+                    Ok(document) => json(StatusCode::OK, &document),
+                    Err(error) => {
+                        json(StatusCode::BAD_GATEWAY, &serde_json::json!({ "message": format!("{error:#}") }))
+                    }
+                },
+                None => json(
+                    StatusCode::NOT_FOUND,
+                    &serde_json::json!({ "message": "SNS and SES are real ones: there is no outbox" }),
+                ),
+            }
+        }
+        .boxed()
+    });
+    let metrics: Handler = Arc::new(move |_: Request<Bytes>| {
+        let (sources, metrics) = (Arc::clone(&sources), metrics.clone());
+        async move {
+            // Brings the lags up to date; those of a service that is out of reach stay as they were.
+            let _ = tokio::time::timeout(Duration::from_secs(1), sources.lag()).await;
+            match serde_json::to_value(metrics.snapshot()) {
+                Ok(snapshot) => json(StatusCode::OK, &snapshot),
+                Err(error) => json(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    &serde_json::json!({ "message": error.to_string() }),
+                ),
+            }
+        }
+        .boxed()
+    });
+    vec![("/_local/outbox".to_owned(), outbox), ("/_local/metrics".to_owned(), metrics)]
+}
+
+fn json(status: StatusCode, document: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(document.to_string().into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The time that a start took, as its last line tells it.
+#[must_use]
+pub fn milliseconds(since: Instant) -> u128 {
+    since.elapsed().as_millis()
+}
