@@ -19,7 +19,7 @@
 //!
 //! A reader keeps a bounded number of records of each partition at hand; a dispatcher makes batches of those of idle
 //! partitions; [`super::batches`] sees each batch through. On the embedded broker, which cannot wake a reader, the end of
-//! any invocation does: a record that a function wrote is read right after the function's answer.
+//! an invocation does: a record that a function wrote is read right after the function's answer.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -41,8 +41,12 @@ use super::{
 };
 use crate::template::model::KafkaSource;
 
-/// How often a log that cannot wake its reader is asked while nothing happens.
-const IDLE: Duration = Duration::from_millis(20);
+/// How often a log that cannot wake its reader is asked while there is traffic, and when there has been none for a while:
+/// then, for what writers write that are no functions of ours.
+const BUSY: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_millis(100);
+/// How long traffic is expected to go on.
+const LULL: Duration = Duration::from_secs(2);
 /// How long a log that can is asked to wait.
 const LONG_POLL: Duration = Duration::from_millis(500);
 /// After an error of the log.
@@ -164,7 +168,7 @@ async fn read_records<L: RecordLog>(
     stopping: Stop,
 ) {
     let wait = if log.wakes() { LONG_POLL } else { Duration::ZERO };
-    let mut failing = false;
+    let (mut failing, mut traffic) = (false, Instant::now());
     while !stopping.is_requested() {
         nudge.mark_unchanged();
         let origin = log.origin();
@@ -179,10 +183,11 @@ async fn read_records<L: RecordLog>(
                 if log.wakes() {
                     continue;
                 }
-                IDLE
+                if traffic.elapsed() < LULL { BUSY } else { IDLE }
             }
             Ok(records) => {
                 failing = false;
+                traffic = Instant::now();
                 if read.send((origin.generation, records)).await.is_err() {
                     return;
                 }
@@ -200,7 +205,7 @@ async fn read_records<L: RecordLog>(
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             // The sender lives as long as the fleet does.
-            Ok(()) = nudge.changed(), if !failing => {}
+            Ok(()) = nudge.changed(), if !failing => traffic = Instant::now(),
             () = stopping.requested() => return,
         }
     }

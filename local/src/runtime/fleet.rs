@@ -26,6 +26,9 @@ use crate::{
     template::model::Function,
 };
 
+/// The variable of functions that write to the log.
+const LOG_VARIABLE: &str = "KAFKA_BOOTSTRAP_SERVERS";
+
 /// All functions. Cheap to clone; clones share their processes. [`Fleet::shutdown`] ends them.
 #[derive(Clone)]
 pub struct Fleet(Arc<Inner>);
@@ -237,13 +240,15 @@ impl Fleet {
         let pool = Arc::clone(pool);
         let running = tokio::spawn(async move {
             let outcome = pool.invoke(event, &inner.options, permit).await;
-            inner.activity.send_modify(|count| *count = count.wrapping_add(1));
+            if pool.function.environment.contains_key(LOG_VARIABLE) {
+                inner.activity.send_modify(|count| *count = count.wrapping_add(1));
+            }
             outcome
         });
         running.await.unwrap_or(Err(InvokeError::Closed))
     }
 
-    /// Changes whenever an invocation ends: whatever a function wrote to the log or a queue is there by then.
+    /// Changes whenever an invocation of a function that can write to the log ends: what it wrote is there by then.
     #[must_use]
     pub fn activity(&self) -> watch::Receiver<u64> {
         self.0.activity.subscribe()
