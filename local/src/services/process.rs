@@ -45,7 +45,8 @@ pub(super) struct ServiceProcess {
     input: Option<ChildStdin>,
     ended: watch::Receiver<bool>,
     kill: Option<oneshot::Sender<()>>,
-    stopping: Arc<AtomicBool>,
+    /// Whether its end is news: it has been ready, and was not asked to stop.
+    needed: Arc<AtomicBool>,
 }
 
 impl ServiceProcess {
@@ -66,10 +67,11 @@ impl ServiceProcess {
             },
             _ = ended.wait_for(|ended| *ended) => bail!("{name} did not start: {}", last_lines(logs, name)),
         };
+        process.is_needed();
         Ok((process, port))
     }
 
-    /// Starts a program that does not say when it is ready.
+    /// Starts a program that does not say when it is ready: whoever finds out tells [`Self::is_needed`].
     pub(super) fn silent(
         name: &'static str,
         command: Command,
@@ -104,9 +106,9 @@ impl ServiceProcess {
         let id = child.id().context("the process has ended")?;
         let (end, ended) = watch::channel(false);
         let (kill, killed) = oneshot::channel();
-        let stopping = Arc::new(AtomicBool::new(false));
+        let needed = Arc::new(AtomicBool::new(false));
         let watching =
-            Watch { name, logs: logs.clone(), deaths: deaths.clone(), stopping: Arc::clone(&stopping) };
+            Watch { name, logs: logs.clone(), deaths: deaths.clone(), needed: Arc::clone(&needed) };
         tokio::spawn(async move {
             let status = watching.until_it_ends(child, killed).await;
             for reader in [output, errors].into_iter().flatten() {
@@ -116,7 +118,12 @@ impl ServiceProcess {
             watching.report(&status);
             end.send_replace(true);
         });
-        Ok((Self { id, input, ended, kill: Some(kill), stopping }, ready))
+        Ok((Self { id, input, ended, kill: Some(kill), needed }, ready))
+    }
+
+    /// From now on its end is reported.
+    pub(super) fn is_needed(&self) {
+        self.needed.store(true, Ordering::Release);
     }
 
     /// The process's id.
@@ -131,7 +138,7 @@ impl ServiceProcess {
 
     /// Asks it to end, and makes it.
     pub(super) async fn stop(mut self) {
-        self.stopping.store(true, Ordering::Release);
+        self.needed.store(false, Ordering::Release);
         drop(self.input.take());
         let mut ended = self.ended.clone();
         if timeout(GRACE, ended.wait_for(|ended| *ended)).await.is_err()
@@ -146,7 +153,7 @@ impl ServiceProcess {
 
 impl Drop for ServiceProcess {
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Release);
+        self.needed.store(false, Ordering::Release);
     }
 }
 
@@ -154,7 +161,7 @@ struct Watch {
     name: &'static str,
     logs: Logs,
     deaths: mpsc::UnboundedSender<Death>,
-    stopping: Arc<AtomicBool>,
+    needed: Arc<AtomicBool>,
 }
 
 impl Watch {
@@ -180,7 +187,7 @@ impl Watch {
     }
 
     fn report(&self, status: &str) {
-        if !self.stopping.load(Ordering::Acquire) {
+        if self.needed.load(Ordering::Acquire) {
             let report = format!("{status}\n{}", last_lines(&self.logs, self.name));
             // Nobody listens any more once the stack is gone.
             let _ = self.deaths.send(Death { service: self.name.to_owned(), report });

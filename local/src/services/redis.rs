@@ -31,7 +31,7 @@ pub(super) async fn start(
     deaths: &mpsc::UnboundedSender<Death>,
 ) -> Result<(ServiceProcess, u16)> {
     let attempts = if port.is_some() { 1 } else { ATTEMPTS };
-    for attempt in 1..=attempts {
+    for _ in 0..attempts {
         let port = match port {
             Some(port) => port,
             None => TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port(),
@@ -49,13 +49,11 @@ pub(super) async fn start(
             "--dir",
             "/tmp",
         ];
-        // Its end is reported only once it has answered: before, it is our own error.
-        let (early, _) = mpsc::unbounded_channel();
-        let reported = if attempt == attempts { deaths } else { &early };
-        let process = ServiceProcess::silent(NAME, guarded(program, arguments), logs, reported)?;
+        let process = ServiceProcess::silent(NAME, guarded(program, arguments), logs, deaths)?;
         let began = Instant::now();
         while !process.has_ended() {
             if answers(port).await {
+                process.is_needed();
                 return Ok((process, port));
             }
             if began.elapsed() > PATIENCE {
