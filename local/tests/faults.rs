@@ -53,7 +53,7 @@ async fn a_poison_record_goes_to_the_dead_letters_and_the_others_go_on() {
     // The same key, so that it lies between the good ones in their partition.
     for poison in ["no JSON", r#"{"specversion":"1.0","type":"post.created"}"#, "\u{0}"] {
         for key in [before.as_str(), "elsewhere"] {
-            producer.send(Record::new("posts", poison).key(key.to_owned())).await.unwrap();
+            let _ = producer.send(Record::new("posts", poison).key(key.to_owned())).await.unwrap();
         }
     }
     let after = town.post(&bob, &fire("After")).await;
@@ -105,7 +105,7 @@ async fn replaying_the_topic_changes_nothing() {
     let producer = kafka.producer().build().await.unwrap();
     for record in records {
         let again = Record::new("posts", record.value.unwrap()).key(record.key.unwrap());
-        producer.send(again).await.unwrap();
+        let _ = producer.send(again).await.unwrap();
     }
     town.settle().await;
     assert_eq!(everything().await, before);

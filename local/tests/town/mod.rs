@@ -11,41 +11,41 @@ use local::{
 use serde_json::{Value, json};
 
 /// The workspace.
-pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// How long anything may take that happens within milliseconds on a machine that is not busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running stack, as a test uses it.
-pub struct Town {
-    pub stack: Stack,
-    pub api: ApiClient,
+pub(crate) struct Town {
+    pub(crate) stack: Stack,
+    pub(crate) api: ApiClient,
 }
 
 impl Town {
-    pub async fn up() -> Self {
+    pub(crate) async fn up() -> Self {
         let stack = Stack::start(Options::in_memory()).await.expect("the stack starts");
         let api = ApiClient::new(stack.base_url());
         Self { stack, api }
     }
 
-    pub async fn person(&self, name: &str) -> Person {
+    pub(crate) async fn person(&self, name: &str) -> Person {
         self.api.register(name, &format!("{name}@example.org")).await.unwrap()
     }
 
     /// Posts as somebody; the log has it then.
-    pub async fn post(&self, author: &Person, post: &Value) -> String {
+    pub(crate) async fn post(&self, author: &Person, post: &Value) -> String {
         let accepted = author.api.post("/v1/posts", post).await.unwrap().expect(202).unwrap();
         text(&accepted, "post_id").unwrap()
     }
 
     /// Waits until every record and message is done.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         assert!(self.stack.settle(PATIENCE).await, "not everything was done within {PATIENCE:?}");
     }
 
     /// The titles and devices of everything that was pushed.
-    pub async fn pushes(&self) -> Vec<(String, String)> {
+    pub(crate) async fn pushes(&self) -> Vec<(String, String)> {
         let outbox = self.stack.outbox().expect("moto runs").read().await.unwrap();
         let facts =
             |push: &Value| local::scenario::push_facts(push).map(|(device, post_id, _)| (device, post_id));
@@ -53,7 +53,7 @@ impl Town {
     }
 
     /// Somebody who follows fires around Bryggen, with a phone, and has looked at their timeline.
-    pub async fn follower(&self, name: &str) -> Person {
+    pub(crate) async fn follower(&self, name: &str) -> Person {
         let person = self.person(name).await;
         let area = json!({"lat": 60.3975, "lon": 5.3245, "radius_m": 3000});
         let wish = json!({"category": "fire", "area": area});
@@ -65,22 +65,22 @@ impl Town {
         person
     }
 
-    pub async fn down(self) {
+    pub(crate) async fn down(self) {
         self.stack.shutdown().await;
     }
 }
 
 /// The body of a post.
-pub fn post(title: &str, category: &str, lat: f64, lon: f64) -> Value {
+pub(crate) fn post(title: &str, category: &str, lat: f64, lon: f64) -> Value {
     json!({"title": title, "category": category, "location": {"lat": lat, "lon": lon}})
 }
 
 /// The body of a post about a fire at Bryggen.
-pub fn fire(title: &str) -> Value {
+pub(crate) fn fire(title: &str) -> Value {
     post(title, "fire", 60.3972, 5.3238)
 }
 
 /// The titles of a page's items.
-pub fn titles(items: &[Value]) -> Vec<&str> {
+pub(crate) fn titles(items: &[Value]) -> Vec<&str> {
     items.iter().map(|item| item["title"].as_str().unwrap()).collect()
 }
