@@ -49,6 +49,8 @@ pub(crate) trait Queue: Send + Sync + 'static {
     fn receive(&self, max: usize, wait: Duration) -> BoxFuture<'_, Result<Vec<Message>, QueueError>>;
     /// Deletes messages by their receipts.
     fn delete(&self, receipts: Vec<String>) -> BoxFuture<'_, Result<(), QueueError>>;
+    /// Makes a received message visible again after `pause`, in whole seconds.
+    fn release(&self, receipt: String, pause: Duration) -> BoxFuture<'_, Result<(), QueueError>>;
     /// Sends a message.
     fn send<'a>(
         &'a self,
@@ -121,6 +123,16 @@ impl Queue for SqsQueue {
                     return Err(QueueError { queue: self.name.clone(), reason });
                 }
             }
+            Ok(())
+        })
+    }
+
+    fn release(&self, receipt: String, pause: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async move {
+            let seconds = i32::try_from(pause.as_secs()).unwrap_or(i32::MAX);
+            let request = self.client.change_message_visibility().queue_url(&self.url);
+            let request = request.receipt_handle(receipt).visibility_timeout(seconds);
+            request.send().await.map_err(|error| self.error(error))?;
             Ok(())
         })
     }

@@ -3,9 +3,12 @@
 //! `services-sqs-scaling.html`).
 //!
 //! Messages are received by long polling, gathered for the batching window, and handed over; those that succeed are
-//! deleted. Those that fail are left alone: they appear again when their visibility timeout has passed, and the queue's
-//! redrive policy moves them to its dead-letter queue when they were received too often. AWS extends no visibility timeout,
-//! which is why a queue's should be six times its function's time.
+//! deleted. Those that fail appear again, and the queue's redrive policy moves them to its dead-letter queue when they
+//! were received too often. AWS extends no visibility timeout, which is why a queue's should be six times its function's
+//! time.
+//!
+//! Other than AWS, a message that failed is made visible after a short pause: AWS lets its visibility timeout pass, which
+//! is minutes that nobody here wants to wait for. Only time differs; what is counted and where it ends is the same.
 
 use std::{
     collections::BTreeSet,
@@ -170,12 +173,23 @@ impl SqsPoller {
         {
             tracing::warn!(%error, "messages that are done could not be deleted: they come again");
         }
+        self.release(&failed).await;
         let dead = failed
             .iter()
             .filter(|message| self.max_receives.is_some_and(|most| receives(message) >= most))
             .count();
         self.metrics.dead_letters.add(dead as u64);
         self.hold(&messages, false);
+    }
+
+    /// Lets failed messages come again soon: each after its own number of failures, and never later than by itself.
+    async fn release(&self, failed: &[&Message]) {
+        for message in failed {
+            let pause = self.backoff.before(receives(message)).min(self.visibility);
+            if let Err(error) = self.queue.release(message.receipt.clone(), pause).await {
+                tracing::debug!(%error, "a message comes again when its visibility timeout has passed");
+            }
+        }
     }
 
     fn count(&self, again: bool) {

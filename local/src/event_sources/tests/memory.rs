@@ -244,6 +244,15 @@ impl Queue for MemoryQueue {
         Box::pin(async { Ok(()) })
     }
 
+    fn release(&self, receipt: String, pause: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
+        for (visible, message) in self.messages.lock().unwrap().iter_mut() {
+            if message.receipt == receipt {
+                *visible = Instant::now() + pause;
+            }
+        }
+        Box::pin(async { Ok(()) })
+    }
+
     fn send<'a>(
         &'a self,
         body: &'a str,

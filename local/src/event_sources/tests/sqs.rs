@@ -69,7 +69,7 @@ async fn emptied(queue: &MemoryQueue) {
 
 #[tokio::test]
 async fn messages_are_deleted_on_success_and_failed_ones_come_again() {
-    let queue = Arc::new(MemoryQueue { visibility: Duration::from_millis(100), ..MemoryQueue::default() });
+    let queue = Arc::new(MemoryQueue { visibility: Duration::from_secs(30), ..MemoryQueue::default() });
     let function = Function::new(|event| {
         let again = |record: &Value| record["attributes"]["ApproximateReceiveCount"] != "1";
         let failed = event["Records"]
