@@ -6,6 +6,7 @@ use std::{io::Write, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::{
     api_client::{ApiClient, PASSWORD, Person, text},
@@ -22,7 +23,7 @@ pub async fn run(base_url: &str, file: &Path, out: &mut impl Write) -> Result<bo
         return Ok(outcome.differences.is_empty());
     }
     let before = Outbox::of(&api).await?;
-    let Replayed { function, failed, answer } = sample(&api, file).await?;
+    let Replayed { function, failed, answer } = Samples::new(&api).send(file).await?;
     writeln!(out, "{function} {}:\n{answer:#}", if failed { "failed" } else { "answered" })?;
     let after = Outbox::of(&api).await?;
     for push in after.pushes.iter().skip(before.pushes.len()) {
@@ -45,26 +46,42 @@ pub struct Replayed {
     pub answer: Value,
 }
 
-/// Sends a sample to its function, with tokens of a sample user in the place of `{{access_token}}` and
-/// `{{session_token}}`.
-pub async fn sample(api: &ApiClient, file: &Path) -> Result<Replayed> {
-    let function =
-        file.file_stem().and_then(|stem| stem.to_str()).context("the file has no name")?.to_owned();
-    let sample = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let sample = if sample.contains("{{") {
-        let person = sample_user(api).await?;
-        let access_token = person.api.access_token().unwrap_or_default();
-        sample.replace("{{access_token}}", access_token).replace("{{session_token}}", &person.session_token)
-    } else {
-        sample
-    };
-    let event: Value =
-        serde_json::from_str(&sample).with_context(|| format!("{} is no JSON", file.display()))?;
-    let path = format!("/2015-03-31/functions/{function}/invocations");
-    let answer = api.send(Method::POST, &path, Some(&event)).await?;
-    ensure!(answer.status == 200, "{function} cannot be invoked: {} {}", answer.status, answer.body);
-    let failed = answer.header("x-amz-function-error").is_some();
-    Ok(Replayed { function, failed, answer: answer.body })
+/// Sends samples to their functions, as a sample user.
+#[derive(Debug)]
+pub struct Samples {
+    api: ApiClient,
+    /// Signed in when the first sample needs it.
+    user: OnceCell<Person>,
+}
+
+impl Samples {
+    /// To the functions of a running stack.
+    #[must_use]
+    pub fn new(api: &ApiClient) -> Self {
+        Self { api: api.clone(), user: OnceCell::new() }
+    }
+
+    /// Sends a sample, with tokens of the sample user in the place of `{{access_token}}` and `{{session_token}}`.
+    pub async fn send(&self, file: &Path) -> Result<Replayed> {
+        let function =
+            file.file_stem().and_then(|stem| stem.to_str()).context("the file has no name")?.to_owned();
+        let mut sample =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        if sample.contains("{{") {
+            let user = self.user.get_or_try_init(|| sample_user(&self.api)).await?;
+            let access_token = user.api.access_token().unwrap_or_default();
+            sample = sample
+                .replace("{{access_token}}", access_token)
+                .replace("{{session_token}}", &user.session_token);
+        }
+        let event: Value =
+            serde_json::from_str(&sample).with_context(|| format!("{} is no JSON", file.display()))?;
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let answer = self.api.send(Method::POST, &path, Some(&event)).await?;
+        ensure!(answer.status == 200, "{function} cannot be invoked: {} {}", answer.status, answer.body);
+        let failed = answer.header("x-amz-function-error").is_some();
+        Ok(Replayed { function, failed, answer: answer.body })
+    }
 }
 
 /// The sample user, registered the first time.

@@ -86,7 +86,7 @@ async fn the_same_idempotency_key_is_the_same_post() {
 async fn a_changed_subscription_changes_the_timeline() {
     let town = Town::up().await;
     let (ada, bob) = (town.person("ada").await, town.person("bob").await);
-    let bergen = json!({"lat": 60.3975, "lon": 5.3245, "radius_m": 3000});
+    let bergen = json!({"lat": 60.3975, "lon": 5.3245, "radius_m": 3000.0});
     let wish = json!({"category": "fire", "area": bergen, "min_severity": "moderate"});
     let made = ada.api.post("/v1/subscriptions", &wish).await.unwrap().expect(201).unwrap();
     let subscription = format!("/v1/subscriptions/{}", text(&made, "subscription_id").unwrap());
