@@ -44,7 +44,7 @@ impl Builds {
     pub fn functions(&self) -> Result<()> {
         // All of them with `local`, from the root: the features are then those that `local` was built with, and nothing
         // is compiled a second time.
-        let mut cargo = self.cargo(&self.root);
+        let mut cargo = cargo_in(&self.root);
         cargo.args(["build", "--workspace", "--bins", "--target-dir"]).arg(self.target_folder()?);
         let profile = self.profile_folder.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
         cargo.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
@@ -59,7 +59,7 @@ impl Builds {
         let program = target.join("debug/broker");
         if !is_current(&program, &source) {
             say("building the embedded broker (the first time: some minutes)");
-            let mut cargo = self.cargo(&source);
+            let mut cargo = cargo_in(&source);
             cargo.args(["build", "--locked", "--target-dir"]).arg(target);
             run(cargo, "the embedded broker")?;
         }
@@ -69,20 +69,20 @@ impl Builds {
     fn target_folder(&self) -> Result<&Path> {
         self.profile_folder.parent().context("this program is not in a target folder")
     }
+}
 
-    fn cargo(&self, folder: &Path) -> Command {
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(folder).stdin(Stdio::null());
-        // `cargo run` and `cargo test` describe our own package to us; a build in the build would take it for its own.
-        for (name, _) in env::vars_os() {
-            let name_text = name.to_string_lossy();
-            let described = ["CARGO_PKG_", "CARGO_BIN_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-            if described.iter().any(|prefix| name_text.starts_with(prefix)) || name_text == "OUT_DIR" {
-                command.env_remove(&name);
-            }
+fn cargo_in(folder: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(folder).stdin(Stdio::null());
+    // `cargo run` and `cargo test` describe our own package to us; a build in the build would take it for its own.
+    for (name, _) in env::vars_os() {
+        let name_text = name.to_string_lossy();
+        let described = ["CARGO_PKG_", "CARGO_BIN_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if described.iter().any(|prefix| name_text.starts_with(prefix)) || name_text == "OUT_DIR" {
+            command.env_remove(&name);
         }
-        command
     }
+    command
 }
 
 fn run(mut cargo: Command, what: &str) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::{
     checks,
     cloud::{self, CloudArgs},
     data::Keep,
-    demo, replay,
+    demo, installation, local_routes, replay,
     runtime::{LogLevel, Logs},
     services::{Death, Endpoints},
     stack::{self, Foundation, Options, Stack},
@@ -73,6 +73,11 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Give a person the roles moderator and admin
+    Admin {
+        /// The verified mail address of their account
+        email: String,
+    },
     /// Measure what the README states (with --release)
     Bench,
     /// Check the template as `sam validate --lint` does
@@ -84,7 +89,7 @@ enum Command {
         examples: u32,
     },
     /// Make in the cloud what CloudFormation cannot, with the credentials of the environment
-    Provision(CloudArgs),
+    Provision(Box<CloudArgs>),
 }
 
 /// Does what the command line says.
@@ -95,11 +100,12 @@ pub async fn run() -> Result<ExitCode> {
         Some(Command::Services) => services(&settings).await,
         Some(Command::Replay { file }) => replay(&settings, &file).await,
         Some(Command::Demo { scenario, once }) => demo(&settings, &scenario, once).await,
+        Some(Command::Admin { email }) => admin(&settings, &email).await,
         Some(Command::Bench) => bench(&settings).await,
         Some(Command::Validate) => checks::validate(&stack::workspace()).await.map(|()| ExitCode::SUCCESS),
         Some(Command::Contract { examples }) => contract(&settings, examples).await,
         Some(Command::Provision(args)) => {
-            cloud::run(args, &mut io::stdout()).await.map(|()| ExitCode::SUCCESS)
+            cloud::run(*args, &mut io::stdout()).await.map(|()| ExitCode::SUCCESS)
         }
     }
 }
@@ -114,6 +120,16 @@ impl Settings {
             logs: Logs::to_stderr(self.log_level),
             say: Arc::new(tell),
         }
+    }
+
+    fn base_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The address of a stack that somebody runs on our port.
+    async fn running_stack(&self) -> Option<String> {
+        let answer = ApiClient::new(self.base_url()).get("/v1/status").await.ok()?;
+        (answer.status == 200).then(|| self.base_url())
     }
 
     const fn keep(&self) -> Keep {
@@ -181,9 +197,37 @@ async fn contract(settings: &Settings, examples: u32) -> Result<ExitCode> {
     .await
 }
 
+async fn admin(settings: &Settings, email: &str) -> Result<ExitCode> {
+    let changed = if let Some(running) = settings.running_stack().await {
+        let wish = serde_json::json!({ "email": email });
+        let answer = ApiClient::new(&running).post(local_routes::ADMINS, &wish).await?;
+        anyhow::ensure!(
+            answer.status == 200,
+            "{}",
+            answer.body["message"].as_str().unwrap_or("the stack refused")
+        );
+        answer.body["changed"] == true
+    } else {
+        // It changes what is kept, for the next start.
+        let options = settings.options(settings.keep());
+        let foundation = Foundation::lay(&options, &settings.base_url(), false).await?;
+        let changed = match foundation.users_table() {
+            Some(users) => installation::grant_admin(&users, email).await,
+            None => Err(anyhow::anyhow!("the template has no table of users")),
+        };
+        foundation.shutdown().await;
+        changed?
+    };
+    tell(&if changed {
+        format!("{email} is a moderator and admin now; access tokens know it from their next renewal on")
+    } else {
+        format!("{email} was a moderator and admin already")
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn replay(settings: &Settings, file: &Path) -> Result<ExitCode> {
-    let running = format!("http://127.0.0.1:{}", settings.port);
-    if ApiClient::new(&running).get("/v1/status").await.is_ok_and(|answer| answer.status == 200) {
+    if let Some(running) = settings.running_stack().await {
         let good = replay::run(&running, file, &mut io::stdout()).await?;
         return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -195,7 +239,7 @@ async fn replay(settings: &Settings, file: &Path) -> Result<ExitCode> {
 async fn services(settings: &Settings) -> Result<ExitCode> {
     let options = settings.options(settings.keep());
     // Where `cargo lambda watch` serves by default, and so what tokens are issued by.
-    let base_url = format!("http://127.0.0.1:{}", settings.port);
+    let base_url = settings.base_url();
     let foundation = tokio::select! {
         foundation = Foundation::lay(&options, &base_url, false) => foundation?,
         () = told_to_end() => return Ok(ExitCode::SUCCESS),
@@ -298,7 +342,8 @@ fn tell(line: &str) {
 /// One `NAME="value"` a line. What would end a line is escaped, since keys in PEM have several.
 fn env_file(variables: &BTreeMap<String, String>) -> String {
     let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    variables.iter().map(|(name, value)| format!("{name}=\"{}\"\n", escaped(value))).collect()
+    let lines = variables.iter().map(|(name, value)| [name, "=\"", &escaped(value), "\"\n"].concat());
+    lines.collect()
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

@@ -67,8 +67,6 @@ impl DataFolder {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as expected")]
-
     use super::*;
 
     #[test]

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod event_sources;
 pub mod http_api;
 pub mod installation;
+pub mod local_routes;
 pub mod metrics;
 pub mod outbox;
 pub mod provision;

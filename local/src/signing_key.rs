@@ -72,8 +72,6 @@ impl SigningKey {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as expected")]
-
     use jsonwebtoken::{DecodingKey, Header, Validation, decode, encode};
     use serde_json::{Value, json};
 

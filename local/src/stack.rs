@@ -9,11 +9,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
-use futures::FutureExt as _;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
 use krafka::Kafka;
+use tocsin_adapters::dynamodb::UsersTable;
 use tokio::{
     net::TcpListener,
     sync::{Mutex, OnceCell, mpsc, oneshot},
@@ -24,7 +21,8 @@ use crate::{
     builds::Builds,
     data::{DataFolder, Keep},
     event_sources::{self, Backoff, BrokerKind, EventSources},
-    http_api::{Handler, HttpApi, Routes, Server},
+    http_api::{HttpApi, Routes, Server},
+    local_routes,
     metrics::Metrics,
     outbox::Outbox,
     provision::{self, Provisioned},
@@ -179,6 +177,14 @@ impl Foundation {
         functions.chain(self.endpoints.environment()).collect()
     }
 
+    /// The table of accounts: the one that functions know as `USERS_TABLE`.
+    #[must_use]
+    pub fn users_table(&self) -> Option<UsersTable> {
+        let name = self.app.functions.iter().find_map(|function| function.environment.get("USERS_TABLE"))?;
+        let client = aws_sdk_dynamodb::Client::new(&self.endpoints.sdk_config("DYNAMODB"));
+        Some(UsersTable::new(&client, name))
+    }
+
     /// Waits until a service ends that was not asked to.
     pub async fn death(&self) -> Death {
         match self.deaths.lock().await.recv().await {
@@ -229,7 +235,11 @@ impl Stack {
             routes: routes(app)?,
             cors: app.cors.clone(),
             fleet: fleet.clone(),
-            local: local_routes(outbox.clone(), &sources, &metrics),
+            local: vec![
+                local_routes::outbox(outbox.clone()),
+                local_routes::metrics(Arc::clone(&sources), metrics.clone()),
+                local_routes::admins(foundation.users_table()),
+            ],
         };
         let server = http_api.serve(listener)?;
         Ok(Self { foundation, base_url, fleet, metrics, sources, outbox, server })
@@ -443,56 +453,6 @@ fn routes(app: &App) -> Result<Routes> {
         })
     });
     Routes::new(routes).context("the routes of template.yaml")
-}
-
-/// What `local` serves besides the functions: for people and tests that want to see what came of a request.
-fn local_routes(
-    outbox: Option<Arc<Outbox>>,
-    sources: &Arc<EventSources>,
-    metrics: &Metrics,
-) -> Vec<(String, Handler)> {
-    let (sources, metrics) = (Arc::clone(sources), metrics.clone());
-    let outbox: Handler = Arc::new(move |_: Request<Bytes>| {
-        let outbox = outbox.clone();
-        async move {
-            match outbox {
-                Some(outbox) => match outbox.read().await {
-                    Ok(document) => json(StatusCode::OK, &document),
-                    Err(error) => {
-                        json(StatusCode::BAD_GATEWAY, &serde_json::json!({ "message": format!("{error:#}") }))
-                    }
-                },
-                None => json(
-                    StatusCode::NOT_FOUND,
-                    &serde_json::json!({ "message": "SNS and SES are real ones: there is no outbox" }),
-                ),
-            }
-        }
-        .boxed()
-    });
-    let metrics: Handler = Arc::new(move |_: Request<Bytes>| {
-        let (sources, metrics) = (Arc::clone(&sources), metrics.clone());
-        async move {
-            // Brings the lags up to date; those of a service that is out of reach stay as they were.
-            let _ = tokio::time::timeout(Duration::from_secs(1), sources.lag()).await;
-            match serde_json::to_value(metrics.snapshot()) {
-                Ok(snapshot) => json(StatusCode::OK, &snapshot),
-                Err(error) => json(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    &serde_json::json!({ "message": error.to_string() }),
-                ),
-            }
-        }
-        .boxed()
-    });
-    vec![("/_local/outbox".to_owned(), outbox), ("/_local/metrics".to_owned(), metrics)]
-}
-
-fn json(status: StatusCode, document: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(document.to_string().into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    response
 }
 
 /// The time that a start took, as its last line tells it.

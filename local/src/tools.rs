@@ -1,4 +1,4 @@
-//! The programs that are not Rust: installed from PyPI into virtual environments under `.local/tools`, pinned, the first
+//! The programs that are not Rust: installed from `PyPI` into virtual environments under `.local/tools`, pinned, the first
 //! time that they are needed.
 
 use std::{

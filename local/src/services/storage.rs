@@ -1,4 +1,4 @@
-//! DynamoDB on this machine: dynoxide over SQLite, served from a thread of our own process.
+//! DynamoDB on this machine: dynoxide over `SQLite`, served from a thread of our own process.
 
 use std::{path::Path, thread::JoinHandle};
 

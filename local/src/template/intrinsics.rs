@@ -263,7 +263,7 @@ impl<'a> Scope<'a> {
             let name = &rest[start + 2..start + length];
             result.push_str(&rest[..start]);
             if let Some(literal) = name.strip_prefix('!') {
-                result.push_str(&format!("${{{literal}}}"));
+                result.extend(["${", literal, "}"]);
             } else if let Some((_, value)) = local.iter().find(|(key, _)| key == name) {
                 result.push_str(&self.required_text(value, name)?);
             } else if let Some(value) = self.parameters.get(name) {

@@ -48,7 +48,7 @@ pub struct AsyncInvocations {
 
 impl Default for AsyncInvocations {
     fn default() -> Self {
-        Self { max_retries: 2, max_age: Duration::from_secs(6 * 3600) }
+        Self { max_retries: 2, max_age: Duration::from_hours(6) }
     }
 }
 
@@ -76,6 +76,7 @@ pub struct Route {
 
 /// A Kafka event source mapping.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are AWS's, and independent of one another")]
 pub struct KafkaSource {
     /// The topic it reads.
     pub topic: String,

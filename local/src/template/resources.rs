@@ -248,7 +248,7 @@ fn queue(scope: &Scope<'_>, logical_id: &str, resource: &Node) -> Located<Queue>
         name: scope.physical_name(logical_id, resource, "QueueName")?,
         visibility: seconds(scope, &properties, "VisibilityTimeout")?.unwrap_or(Duration::from_secs(30)),
         retention: seconds(scope, &properties, "MessageRetentionPeriod")?
-            .unwrap_or(Duration::from_secs(4 * 24 * 3600)),
+            .unwrap_or(Duration::from_hours(4 * 24)),
         redrive,
     })
 }

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as expected")]
-
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
@@ -144,7 +142,7 @@ fn intrinsics_are_evaluated() {
 fn a_parameter_is_overridden_and_conditions_follow() {
     let app = app_with(QUEUES, &[("Stage", "prod")]).unwrap();
     assert_eq!(app.queues.len(), 3);
-    assert_eq!(app.queues[0].visibility, Duration::from_secs(60));
+    assert_eq!(app.queues[0].visibility, Duration::from_mins(1));
     assert_eq!(app.functions[0].environment["NOTHING"], "x");
 }
 
@@ -207,7 +205,7 @@ fn a_schedule_is_read() {
         "          Type: Schedule\n          Properties: {Schedule: rate(5 minutes), Input: '{\"a\":1}'}\n",
     ));
     let [Event::Schedule(schedule)] = app.functions[0].events.as_slice() else { panic!("one schedule") };
-    assert_eq!(schedule.every, Duration::from_secs(300));
+    assert_eq!(schedule.every, Duration::from_mins(5));
     assert_eq!(schedule.input, Some(serde_json::json!({"a": 1})));
 }
 
