@@ -28,6 +28,12 @@ impl Limit {
     pub const fn get(self) -> usize {
         self.0
     }
+
+    /// How many items are read for a page: one more, which tells whether another page follows.
+    #[must_use]
+    pub const fn and_one(self) -> usize {
+        self.0 + 1
+    }
 }
 
 impl Default for Limit {
@@ -98,6 +104,16 @@ impl<T> Page<T> {
     #[must_use]
     pub const fn whole(items: Vec<T>) -> Self {
         Self { items, next_cursor: None }
+    }
+
+    /// The page of a list of which one item more than `limit` was read, if there is one: so the last page is known to be
+    /// the last.
+    #[must_use]
+    pub fn cut(mut items: Vec<T>, limit: Limit, scope: Scope, id: impl Fn(&T) -> PostId) -> Self {
+        let more = items.len() > limit.get();
+        items.truncate(limit.get());
+        let next_cursor = items.last().filter(|_| more).map(|last| Cursor(id(last)).encode(scope));
+        Self { items, next_cursor }
     }
 }
 

@@ -437,19 +437,23 @@ impl Near {
             self.circle.contains(entry.location)
                 && self.category.as_ref().is_none_or(|category| *category == entry.category)
         };
-        let mut items = Vec::new();
+        let scope = Self::scope(self.circle, self.category.as_ref());
+        let mut items: Vec<NearPost> = Vec::new();
         loop {
-            let found = newest.take(self.limit.get() - items.len(), wanted).await?;
+            let found = newest.take(self.limit.and_one() - items.len(), wanted).await?;
             let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
             let listed = read(cache, posts, &ids).await?.into_iter().filter(|post| is_listed(post, now));
             items.extend(listed.map(|post| {
                 let distance_m = (self.circle.centre().distance_m(post.location) * 10.0).round() / 10.0;
                 NearPost { post, distance_m }
             }));
-            let Some(last) = found.more_after else { return Ok(Page::whole(items)) };
-            if items.len() == self.limit.get() || newest.is_spent() {
-                let scope = Self::scope(self.circle, self.category.as_ref());
-                return Ok(Page { items, next_cursor: Some(Cursor(last).encode(scope)) });
+            let full = items.len() > self.limit.get();
+            match found.more_after {
+                Some(last) if !full && newest.is_spent() => {
+                    return Ok(Page { items, next_cursor: Some(Cursor(last).encode(scope)) });
+                }
+                Some(_) if !full => {}
+                _ => return Ok(Page::cut(items, self.limit, scope, |item| item.post.post_id)),
             }
         }
     }

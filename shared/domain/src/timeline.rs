@@ -150,7 +150,7 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
     ) -> Result<Page<TimelineItem>> {
         let (mut items, mut last, mut rebuilt) = (Vec::new(), before.map(|cursor| cursor.0), false);
         loop {
-            let wanted = limit.get() - items.len();
+            let wanted = limit.and_one() - items.len();
             let cached = self.timelines.page(owner, last, wanted).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the timelines failed: this one is read from the storage");
                 None
@@ -168,11 +168,8 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
             last = cached.entries.last().map(|entry| entry.post_id).or(last);
             let posts = self.fill(&cached).await?;
             items.extend(cached.entries.iter().filter_map(|entry| item(&posts, *entry, now)));
-            if items.len() == limit.get() {
-                return Ok(page_before(owner, items, last));
-            }
-            if ended && cached.floor == WHOLE {
-                return Ok(Page::whole(items));
+            if items.len() > limit.get() || (ended && cached.floor == WHOLE) {
+                return Ok(Page::cut(items, limit, scope(owner), |item| item.post.post_id));
             }
             if ended {
                 break;
@@ -205,7 +202,7 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
         let mut newest = Newest::new(self.index, keys(&subscriptions), last);
         loop {
             let wanted = |entry: &PlaceEntry| because(&subscriptions, entry).is_some();
-            let found = newest.take(limit.get() - items.len(), wanted).await?;
+            let found = newest.take(limit.and_one() - items.len(), wanted).await?;
             let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
             let posts = posts::read(self.cache, self.posts, &ids).await?;
             let listed = posts.into_iter().filter(|post| posts::is_listed(post, now));
@@ -213,12 +210,13 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
                 let subscription_id = because(&subscriptions, &post)?;
                 Some(TimelineItem { post, because: Because { subscription_id } })
             }));
+            let full = items.len() > limit.get();
             match found.more_after {
-                None => return Ok(Page::whole(items)),
-                more if items.len() == limit.get() || newest.is_spent() => {
-                    return Ok(page_before(owner, items, more));
+                Some(last) if !full && newest.is_spent() => {
+                    return Ok(Page { items, next_cursor: Some(Cursor(last).encode(scope(owner))) });
                 }
-                Some(_) => {}
+                Some(_) if !full => {}
+                _ => return Ok(Page::cut(items, limit, scope(owner), |item| item.post.post_id)),
             }
         }
     }
@@ -249,10 +247,6 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
         self.timelines.finish_rebuild(owner, rebuild, &entries, floor).await?;
         Ok(true)
     }
-}
-
-fn page_before(owner: UserId, items: Vec<TimelineItem>, last: Option<PostId>) -> Page<TimelineItem> {
-    Page { items, next_cursor: last.map(|last| Cursor(last).encode(scope(owner))) }
 }
 
 fn keys(subscriptions: &[Subscription]) -> BTreeSet<PlaceKey> {

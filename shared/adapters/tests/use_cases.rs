@@ -1,0 +1,247 @@
+//! The use cases over the adapters in memory, where one of their neighbours is away, or fails in the middle.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+use tocsin_adapters::memory::{
+    MemoryDeliveries, MemoryDevices, MemoryPostCache, MemoryPosts, MemoryPushGateway, MemorySubscriptions,
+    MemoryTimelines,
+};
+use tocsin_conformance::fixtures;
+use tocsin_domain::{
+    Error, Result,
+    cursor::{Cursor, Limit, Page},
+    device::{self, Device, DeviceId, DeviceToken, Platform},
+    ids::{PostId, UserId},
+    post::Post,
+    posts::{PlaceEntry, PlaceIndex, PlaceKey, PostStore as _, Posts},
+    push::{
+        Delivery, Endpoint, Published, Push, PushGateway, PushJob, PushRecipient, RESERVED_SECONDS, Tally,
+    },
+    subscription::{Subscription, SubscriptionEditor as _, Subscriptions},
+    time,
+    timeline::{self, Loading, Reading, TimelineItem, Timelines},
+};
+
+/// A neighbour that is away.
+struct Away;
+
+fn away<T>() -> Result<T> {
+    Err(Error::unavailable("a neighbour", "away"))
+}
+
+impl Subscriptions for Away {
+    async fn of(&self, _: UserId) -> Result<Vec<Subscription>> {
+        away()
+    }
+}
+
+impl PlaceIndex for Away {
+    async fn newest(&self, _: &PlaceKey, _: Option<PostId>, _: usize) -> Result<Vec<PlaceEntry>> {
+        away()
+    }
+}
+
+impl Posts for Away {
+    async fn get(&self, _: &[PostId]) -> Result<Vec<Post>> {
+        away()
+    }
+}
+
+impl tocsin_domain::posts::PostCache for Away {
+    async fn get(&self, _: &[PostId]) -> Result<Vec<Post>> {
+        away()
+    }
+
+    async fn put(&self, _: &[Post]) -> Result<()> {
+        away()
+    }
+}
+
+impl Timelines for Away {
+    async fn page(&self, _: UserId, _: Option<PostId>, _: usize) -> Result<Option<timeline::CachedPage>> {
+        away()
+    }
+
+    async fn begin_rebuild(&self, _: UserId) -> Result<Option<timeline::Rebuild>> {
+        away()
+    }
+
+    async fn finish_rebuild(
+        &self,
+        _: UserId,
+        _: timeline::Rebuild,
+        _: &[timeline::Entry],
+        _: time::Timestamp,
+    ) -> Result<()> {
+        away()
+    }
+}
+
+/// A reader who follows everything of a category, and the posts of it.
+struct Town {
+    reader: UserId,
+    subscriptions: MemorySubscriptions,
+    stored: MemoryPosts,
+    cache: MemoryPostCache,
+    timelines: MemoryTimelines,
+}
+
+impl Town {
+    async fn new(capacity: usize) -> Self {
+        let town = Self {
+            reader: fixtures::user(),
+            subscriptions: MemorySubscriptions::default(),
+            stored: MemoryPosts::default(),
+            cache: MemoryPostCache::default(),
+            timelines: MemoryTimelines::default().with_capacity(capacity),
+        };
+        let subscription = fixtures::subscription(fixtures::wish(fixtures::post().category.as_str()));
+        town.subscriptions.add(town.reader, &subscription, &fixtures::keys(&subscription)).await.unwrap();
+        town
+    }
+
+    async fn load(&self, posts: &[Post]) {
+        let (stored, audience) = (&self.stored, &self.subscriptions);
+        let loading = Loading { posts: stored, store: stored, audience, timelines: &self.timelines };
+        for outcome in loading.load(posts).await {
+            assert_eq!(outcome.unwrap(), 1, "the reader is the audience");
+        }
+    }
+
+    async fn page(&self, before: Option<Cursor>, limit: &str) -> Page<TimelineItem> {
+        let Self { reader, subscriptions, stored, cache, timelines } = self;
+        let reading = Reading { timelines, subscriptions, index: stored, cache, posts: stored };
+        reading.page(*reader, before, Limit::parse(limit).unwrap(), time::now()).await.unwrap()
+    }
+
+    /// The whole timeline, by pages of `limit`.
+    async fn pages(&self, limit: &str) -> Vec<PostId> {
+        let (mut ids, mut before) = (Vec::new(), None);
+        loop {
+            let page = self.page(before, limit).await;
+            ids.extend(page.items.iter().map(|item| item.post.post_id));
+            let Some(cursor) = page.next_cursor else { return ids };
+            assert!(!page.items.is_empty(), "a page with a cursor is not empty");
+            before = Some(Cursor::decode(&cursor, timeline::scope(self.reader)).unwrap());
+        }
+    }
+}
+
+/// Posts that differ in their millisecond, the newest last.
+fn posts(count: u64) -> Vec<Post> {
+    (1..=count)
+        .map(|second| Post { post_id: fixtures::post_id(1_000 * second, 0), ..fixtures::post() })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_warm_timeline_is_read_from_the_cache_alone() {
+    let town = Town::new(100).await;
+    assert!(town.pages("20").await.is_empty());
+    town.load(&posts(10)).await;
+    let warm = Reading {
+        timelines: &town.timelines,
+        subscriptions: &Away,
+        index: &Away,
+        cache: &Away,
+        posts: &Away,
+    };
+    let page = warm.page(town.reader, None, Limit::default(), time::now()).await.unwrap();
+    assert_eq!((page.items.len(), page.next_cursor), (10, None));
+}
+
+#[tokio::test]
+async fn without_the_cache_the_storage_serves_the_same() {
+    let town = Town::new(100).await;
+    town.page(None, "20").await;
+    town.load(&posts(10)).await;
+    let Town { reader, subscriptions, stored, .. } = &town;
+    let cold = Reading { timelines: &Away, subscriptions, index: stored, cache: &Away, posts: stored };
+    let page = cold.page(*reader, None, Limit::default(), time::now()).await.unwrap();
+    assert_eq!(page, town.page(None, "20").await);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whenever the timeline is first looked at, and however little the cache holds: no gap, and no repetition.
+    #[test]
+    fn pages_go_past_the_caches_end(
+        count in 0u64..40,
+        looked_at in 0u64..40,
+        capacity in 1usize..20,
+        limit in 1usize..15,
+    ) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let town = Town::new(capacity).await;
+            let posts = posts(count);
+            let (before, after) = posts.split_at(usize::try_from(looked_at.min(count)).unwrap());
+            for outcome in town.stored.store(before).await {
+                outcome.unwrap();
+            }
+            town.page(None, "1").await;
+            town.load(after).await;
+            let expected: Vec<_> = posts.iter().rev().map(|post| post.post_id).collect();
+            assert_eq!(town.pages(&limit.to_string()).await, expected);
+        });
+    }
+}
+
+/// A gateway of which every other call fails, after it was done or before.
+#[derive(Default)]
+struct Flaky {
+    gateway: MemoryPushGateway,
+    calls: AtomicUsize,
+}
+
+impl PushGateway for Flaky {
+    async fn register(&self, owner: UserId, device_id: &DeviceId, token: &DeviceToken) -> Result<Endpoint> {
+        self.gateway.register(owner, device_id, token).await
+    }
+
+    async fn unregister(&self, endpoint: &Endpoint) -> Result<()> {
+        self.gateway.unregister(endpoint).await
+    }
+
+    async fn publish(&self, device: &Device, push: &Push) -> Result<Published> {
+        if self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            return away();
+        }
+        self.gateway.publish(device, push).await
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
+    let (devices, gateway, deliveries) =
+        (MemoryDevices::default(), Flaky::default(), MemoryDeliveries::default());
+    let now = time::now();
+    let because = fixtures::subscription(fixtures::wish("fire")).subscription_id;
+    let mut recipients = Vec::new();
+    for number in 0..5 {
+        let user_id = fixtures::user();
+        for device_id in ["phone", "tablet"] {
+            let token = DeviceToken { platform: Platform::Fcm, token: format!("{number}-{device_id}") };
+            let device_id = device_id.parse().unwrap();
+            device::put(&devices, &gateway, user_id, device_id, token, now).await.unwrap();
+        }
+        recipients.push(PushRecipient { user_id, subscription_id: because });
+    }
+    let job = PushJob { post: fixtures::post(), recipients };
+    let delivery = Delivery { devices: &devices, gateway: &gateway, deliveries: &deliveries };
+    let mut tries = 0;
+    while delivery.deliver(&job, now).await.failed > 0 {
+        tries += 1;
+        assert!(tries < 20);
+    }
+    assert!(tries > 0, "nothing failed");
+    assert_eq!(gateway.gateway.pushes().len(), 10);
+    // Once more, as a queue may: nothing rings, also when the reservations have run out.
+    for later in [now, time::after(now, 2 * RESERVED_SECONDS)] {
+        let tally = delivery.deliver(&job, later).await;
+        assert_eq!(tally, Tally { done: 10, ..Tally::default() });
+    }
+    assert_eq!(gateway.gateway.pushes().len(), 10);
+}
