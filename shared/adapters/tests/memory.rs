@@ -54,7 +54,7 @@ proptest! {
                 let id = subscription.subscription_id;
                 let entry = expected.entry(*user).or_insert((id, None));
                 entry.0 = entry.0.min(id);
-                if subscription.wish.push {
+                if subscription.wish.push && subscription.created_at <= post.created_at {
                     entry.1 = Some(entry.1.map_or(id, |push| push.min(id)));
                 }
             }

@@ -14,12 +14,13 @@ use tocsin_domain::{
     cursor::{Cursor, Limit, Page},
     device::{self, Device, DeviceId, DeviceToken, Platform},
     ids::{PostId, UserId},
+    place::Circle,
     post::Post,
-    posts::{PlaceEntry, PlaceIndex, PlaceKey, PostStore as _, Posts},
+    posts::{self, Near, PlaceEntry, PlaceIndex, PlaceKey, PostStore as _, Posts},
     push::{
         Delivery, Endpoint, Published, Push, PushGateway, PushJob, PushRecipient, RESERVED_SECONDS, Tally,
     },
-    subscription::{Subscription, SubscriptionEditor as _, Subscriptions},
+    subscription::{Subscription, SubscriptionEditor as _, Subscriptions, Wish},
     time,
     timeline::{self, Loading, Reading, TimelineItem, Timelines},
 };
@@ -244,4 +245,66 @@ async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
         assert_eq!(tally, Tally { done: 10, ..Tally::default() });
     }
     assert_eq!(gateway.gateway.pushes().len(), 10);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What the index gives, however many keys are asked and however much of it is not wanted, is what a look at every
+    /// post would.
+    #[test]
+    fn the_newest_near_a_place_are_those_of_all_posts(
+        posts in prop::collection::vec(fixtures::any_post(), 0..40),
+        centre in fixtures::any_point(),
+        radius_m in 50.0..100_000.0f64,
+        limit in 1usize..15,
+    ) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let (stored, cache) = (MemoryPosts::default(), MemoryPostCache::default());
+            for outcome in stored.store(&posts).await {
+                outcome.unwrap();
+            }
+            let circle = Circle::new(centre, radius_m).unwrap();
+            let now = time::now();
+            let mut expected: Vec<_> = posts
+                .iter()
+                .filter(|post| circle.contains(post.location) && posts::is_listed(post, now))
+                .map(|post| post.post_id)
+                .collect();
+            expected.sort_unstable_by(|a, b| b.cmp(a));
+            let (mut found, mut before) = (Vec::new(), None);
+            loop {
+                let near = Near { circle, category: None, limit: Limit::parse(&limit.to_string()).unwrap(), before };
+                let page = near.list(&stored, &cache, &stored, now).await.unwrap();
+                found.extend(page.items.iter().map(|item| item.post.post_id));
+                let Some(cursor) = page.next_cursor else { break };
+                before = Some(Cursor::decode(&cursor, Near::scope(circle, None)).unwrap());
+            }
+            assert_eq!(found, expected);
+        });
+    }
+}
+
+/// A hundred wishes that share no place: more keys than a list may look at entries of.
+#[tokio::test]
+async fn many_wide_wishes_fill_a_page() {
+    let town = Town::new(100).await;
+    for number in 0..60u8 {
+        let lon = f64::from(number) * 3.0;
+        let area = Circle::new(fixtures::point(0.0, lon), 100_000.0).unwrap();
+        let wish = Wish { area: Some(area), ..fixtures::wish("flood") };
+        let subscription = fixtures::subscription(wish);
+        town.subscriptions.add(town.reader, &subscription, &fixtures::keys(&subscription)).await.unwrap();
+        for millis in 0..10 {
+            let post_id = fixtures::post_id(1_000 + 10 * u64::from(number) + millis, number);
+            let post = Post {
+                post_id,
+                category: fixtures::category("flood"),
+                ..fixtures::post_at(fixtures::point(0.0, lon))
+            };
+            assert!(town.stored.store(&[post]).await.remove(0).is_ok());
+        }
+    }
+    assert_eq!(town.page(None, "100").await.items.len(), 100);
+    assert_eq!(town.pages("100").await.len(), 600);
 }

@@ -138,6 +138,9 @@ pub fn any_post() -> impl Strategy<Value = Post> {
         let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(&times.0.as_millisecond().to_be_bytes()[2..]);
         bytes[6..].copy_from_slice(&random);
+        // Version 7, and the variant of RFC 9562.
+        bytes[6] = 0x70 | bytes[6] & 0x0f;
+        bytes[8] = 0x80 | bytes[8] & 0x3f;
         Post {
             post_id: PostId::from_bytes(bytes),
             kind: if times.1.is_some() { PostKind::Event } else { PostKind::Alert },

@@ -86,7 +86,8 @@ impl Cursor {
         if bytes[0] != Self::VERSION || bytes[1..9] != scope.0 {
             return Err(invalid());
         }
-        Ok(Self(PostId::from_bytes(std::array::from_fn(|i| bytes[9 + i]))))
+        let id = PostId::from_bytes(std::array::from_fn(|i| bytes[9 + i]));
+        if id.is_ours() { Ok(Self(id)) } else { Err(invalid()) }
     }
 }
 

@@ -27,9 +27,17 @@ macro_rules! id {
             /// When it was made, to the millisecond.
             #[must_use]
             pub fn time(self) -> Timestamp {
-                // The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562, 5.7): always a valid instant.
+                // The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562, 5.7). Those of ids that we made are
+                // instants; what somebody else made up may be none, and is at the beginning of time.
                 let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or(0);
                 Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+            }
+
+            /// Whether it can be one that we made: of version 7, and of an instant that is one.
+            #[must_use]
+            pub fn is_ours(self) -> bool {
+                let instant = self.0.as_u128() >> 80 == 0 || self.time() > Timestamp::UNIX_EPOCH;
+                self.0.get_version_num() == 7 && instant
             }
 
             /// Its 16 bytes.

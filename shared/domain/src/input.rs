@@ -28,6 +28,9 @@ pub struct Fields<'a> {
     errors: Vec<FieldError>,
 }
 
+/// How many unknown fields of an object are named: an answer is not larger than what it answers.
+const MOST_UNKNOWN: usize = 20;
+
 /// What a PATCH says of one field (RFC 7396).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Patch<T> {
@@ -204,7 +207,8 @@ impl<'a> Fields<'a> {
     }
 
     fn name_unknown_fields(&mut self) {
-        for name in self.object.keys().filter(|name| !self.read.contains(&name.as_str())) {
+        let unknown = self.object.keys().filter(|name| !self.read.contains(&name.as_str()));
+        for name in unknown.take(MOST_UNKNOWN) {
             // RFC 6901, 3: `~` and `/` are escaped in a pointer.
             let escaped = name.replace('~', "~0").replace('/', "~1");
             let unknown = Invalid::new("unknown_field", "is not a field of this request");

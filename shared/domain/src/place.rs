@@ -172,7 +172,7 @@ impl Circle {
         let mut done = Vec::new();
         // Breadth first, so that the bound is spent on the coarsest cells of the rim before the finer ones.
         let mut open: VecDeque<CellIndex> =
-            CellIndex::base_cells().filter(|cell| self.overlap(*cell) != Overlap::None).collect();
+            CellIndex::base_cells().filter(|cell| self.touches(*cell)).collect();
         while let Some(cell) = open.pop_front() {
             let resolution = u8::from(cell.resolution());
             let whole = self.overlap(cell) == Overlap::Whole && resolution >= coarsest;
@@ -181,8 +181,7 @@ impl Circle {
                 continue;
             }
             let next = cell.resolution().succ().unwrap_or(Resolution::Fifteen);
-            let children: Vec<_> =
-                cell.children(next).filter(|child| self.overlap(*child) != Overlap::None).collect();
+            let children: Vec<_> = cell.children(next).filter(|child| self.touches(*child)).collect();
             if resolution < coarsest || done.len() + open.len() + children.len() <= most {
                 open.extend(children);
             } else {
@@ -190,6 +189,28 @@ impl Circle {
             }
         }
         done.into_iter().map(Cell::of).collect()
+    }
+
+    /// The cells of one resolution that hold every point of the circle; none where they would be more than `most`.
+    #[must_use]
+    pub fn cells(self, resolution: u8, most: usize) -> Option<Vec<Cell>> {
+        let mut cells: Vec<CellIndex> = CellIndex::base_cells().filter(|cell| self.touches(*cell)).collect();
+        for finer in Resolution::range(Resolution::One, Resolution::try_from(resolution).ok()?) {
+            cells = cells
+                .iter()
+                .flat_map(|cell| cell.children(finer))
+                .filter(|cell| self.touches(*cell))
+                .collect();
+            // Nearly every cell that touches the circle has children that do: a level's count bounds those below.
+            if cells.len() > most.saturating_mul(2) {
+                return None;
+            }
+        }
+        (cells.len() <= most).then(|| cells.into_iter().map(Cell::of).collect())
+    }
+
+    fn touches(self, cell: CellIndex) -> bool {
+        self.overlap(cell) != Overlap::None
     }
 
     fn overlap(self, cell: CellIndex) -> Overlap {
@@ -317,11 +338,16 @@ mod tests {
             most in 4usize..48,
         ) {
             let cover = circle.cover(3, 8, most);
+            let cells: Vec<_> =
+                [3, 5, 7].into_iter().filter_map(|resolution| Some((resolution, circle.cells(resolution, 32)?))).collect();
             for (share, bearing) in shots {
                 // Half of the shots at the rim, where a cover fails first.
                 let share = if share < 0.5 { share.sqrt() } else { 0.999_999 };
                 let inside = destination(circle.centre, circle.radius_m * share, bearing);
                 let path = inside.cell(15);
+                for (resolution, cells) in &cells {
+                    prop_assert!(cells.contains(&path.ancestor(*resolution)));
+                }
                 prop_assert!(
                     cover.iter().any(|cell| path.as_str().starts_with(cell.as_str())),
                     "{inside:?} of {circle:?} is in none of {cover:?}",
@@ -337,6 +363,15 @@ mod tests {
                 prop_assert!((3..=8).contains(&a.resolution()));
                 prop_assert!(cover.iter().skip(i + 1).all(|b| !a.as_str().starts_with(b.as_str()) && !b.as_str().starts_with(a.as_str())));
             }
+        }
+
+        #[test]
+        fn a_circle_of_a_few_kilometres_has_few_cells(centre in point()) {
+            let circle = Circle { centre, radius_m: 3_000.0 };
+            prop_assert!(circle.cells(7, 32).is_some());
+            let large = Circle { centre, radius_m: 100_000.0 };
+            prop_assert!(large.cells(7, 32).is_none());
+            prop_assert!(large.cells(3, 32).is_some());
         }
 
         #[test]

@@ -174,8 +174,26 @@ impl fmt::Display for Tag {
 
 /// Up to ten tags, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "BTreeSet<Tag>", into = "BTreeSet<Tag>")]
 pub struct Tags(BTreeSet<Tag>);
+
+impl TryFrom<BTreeSet<Tag>> for Tags {
+    type Error = Invalid;
+
+    fn try_from(tags: BTreeSet<Tag>) -> Result<Self, Invalid> {
+        if tags.len() <= Self::MOST {
+            Ok(Self(tags))
+        } else {
+            Err(Invalid::new("too_many", format!("must have at most {} items", Self::MOST)))
+        }
+    }
+}
+
+impl From<Tags> for BTreeSet<Tag> {
+    fn from(tags: Tags) -> Self {
+        tags.0
+    }
+}
 
 impl Tags {
     /// The most that a post or a subscription has.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     future::Future,
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -140,30 +141,42 @@ impl PlaceKey {
     /// Keys under which all posts are that lie in a circle.
     #[must_use]
     pub fn within(circle: Circle) -> BTreeSet<Self> {
-        Self::at_the_finest(|resolution| Self::cells(circle, resolution).collect())
+        Self::at_the_finest(&[circle], &BTreeSet::new())
     }
 
     /// Keys under which all posts are that match one of these wishes.
     #[must_use]
-    pub fn wished_for<'a>(wishes: &(impl Iterator<Item = &'a Wish> + Clone)) -> BTreeSet<Self> {
-        Self::at_the_finest(|resolution| {
-            let keys = wishes.clone().flat_map(|wish| match wish.area {
-                Some(area) => Self::cells(area, resolution).collect(),
-                None => vec![Self::Anywhere(wish.category.clone())],
-            });
-            keys.collect()
-        })
+    pub fn wished_for<'a>(wishes: impl Iterator<Item = &'a Wish>) -> BTreeSet<Self> {
+        let (mut circles, mut anywhere) = (Vec::new(), BTreeSet::new());
+        for wish in wishes {
+            match wish.area {
+                // Many wishes are around one home.
+                Some(area) if !circles.contains(&area) => circles.push(area),
+                Some(_) => {}
+                None => {
+                    anywhere.insert(Self::Anywhere(wish.category.clone()));
+                }
+            }
+        }
+        Self::at_the_finest(&circles, &anywhere)
     }
 
-    fn at_the_finest(keys: impl Fn(u8) -> BTreeSet<Self>) -> BTreeSet<Self> {
+    /// `keys`, and those of the cells that cover the circles: of the finest resolution at which they are few, or of the
+    /// coarsest.
+    fn at_the_finest(circles: &[Circle], keys: &BTreeSet<Self>) -> BTreeSet<Self> {
+        let with_cells = |resolution: u8, most: usize| {
+            let mut keys = keys.clone();
+            for circle in circles {
+                keys.extend(circle.cells(resolution, most)?.into_iter().map(Self::Cell));
+                if keys.len() > most {
+                    return None;
+                }
+            }
+            Some(keys)
+        };
         let [fine, middle, coarse] = Self::RESOLUTIONS;
-        let few = [fine, middle].into_iter().map(&keys).find(|keys| keys.len() <= Self::FEW);
-        few.unwrap_or_else(|| keys(coarse))
-    }
-
-    /// The cells of one resolution that cover a circle, or more than [`Self::FEW`] coarser ones, which do not do.
-    fn cells(circle: Circle, resolution: u8) -> impl Iterator<Item = Self> {
-        circle.cover(resolution, resolution, usize::MAX).into_iter().map(Self::Cell)
+        let few = with_cells(fine, Self::FEW).or_else(|| with_cells(middle, Self::FEW));
+        few.or_else(|| with_cells(coarse, usize::MAX)).unwrap_or_default()
     }
 }
 
@@ -172,8 +185,7 @@ impl PlaceKey {
 pub struct Newest<'a, I> {
     index: &'a I,
     streams: Vec<Stream>,
-    chunk: usize,
-    /// How many entries may still be read.
+    /// How many entries may still be looked at.
     budget: usize,
     last: Option<PostId>,
 }
@@ -196,36 +208,35 @@ pub struct Found {
 }
 
 impl<'a, I: PlaceIndex> Newest<'a, I> {
-    /// How many entries one list looks at: some 100 reads of an eighth of a megabyte at the worst.
+    /// How many entries one list looks at, wanted or not.
     const BUDGET: usize = 5_000;
+    /// How many entries are read at once under a key.
+    const CHUNKS: RangeInclusive<usize> = 10..=100;
     const CONCURRENT_READS: usize = 16;
 
     /// Begins after `before`.
     pub fn new(index: &'a I, keys: BTreeSet<PlaceKey>, before: Option<PostId>) -> Self {
         let streams: Vec<_> =
             keys.into_iter().map(|key| Stream { key, before, read: VecDeque::new(), ended: false }).collect();
-        Self { index, streams, chunk: 0, budget: Self::BUDGET, last: before }
+        Self { index, streams, budget: Self::BUDGET, last: before }
     }
 
     /// The next `count` entries that are wanted, or fewer at the end, or when the budget is spent.
     pub async fn take(&mut self, count: usize, wanted: impl Fn(&PlaceEntry) -> bool) -> Result<Found> {
-        self.chunk = count.clamp(10, 100);
         let mut entries = Vec::new();
-        while entries.len() < count {
-            self.refill().await?;
+        while entries.len() < count && !self.is_spent() {
+            self.refill(count).await?;
             let newest =
                 self.streams.iter_mut().max_by_key(|stream| stream.read.front().map(|entry| entry.post_id));
             let Some(entry) = newest.and_then(|stream| stream.read.pop_front()) else {
                 return Ok(Found { entries, more_after: None });
             };
+            self.budget -= 1;
             // A post can stand under two of the keys: then it comes twice in a row.
             let again = self.last == Some(entry.post_id);
             self.last = Some(entry.post_id);
             if !again && wanted(&entry) {
                 entries.push(entry);
-            }
-            if self.is_spent() {
-                break;
             }
         }
         Ok(Found { entries, more_after: self.last })
@@ -237,23 +248,23 @@ impl<'a, I: PlaceIndex> Newest<'a, I> {
         self.budget == 0
     }
 
-    /// Reads on wherever the next entry is not known.
-    async fn refill(&mut self) -> Result<()> {
-        let (index, chunk) = (self.index, self.chunk);
+    /// Reads on wherever the next entry is not known: little under each of many keys, since most of it is not looked at.
+    async fn refill(&mut self, count: usize) -> Result<()> {
+        let fair = Self::BUDGET / self.streams.len().max(1);
+        let chunk = count.min(fair).clamp(*Self::CHUNKS.start(), *Self::CHUNKS.end());
+        let index = self.index;
         let dry = self.streams.iter_mut().filter(|stream| stream.read.is_empty() && !stream.ended);
-        let read: Vec<usize> = stream::iter(dry)
+        stream::iter(dry)
             .map(|stream| async move {
                 let entries = index.newest(&stream.key, stream.before, chunk).await?;
                 stream.ended = entries.len() < chunk;
                 stream.before = entries.last().map(|entry| entry.post_id).or(stream.before);
                 stream.read = entries.into();
-                Ok::<_, Error>(stream.read.len())
+                Ok::<_, Error>(())
             })
             .buffer_unordered(Self::CONCURRENT_READS)
             .try_collect()
-            .await?;
-        self.budget = self.budget.saturating_sub(read.into_iter().sum());
-        Ok(())
+            .await
     }
 }
 

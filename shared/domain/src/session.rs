@@ -138,6 +138,8 @@ pub async fn renew(
 ) -> Result<Tokens> {
     let SessionToken { user_id, session_id, secret } = token;
     let presented = secret.hash();
+    // Before anything changes: a renewal that fails here can be tried again with the same token, however late.
+    let account = accounts.get(*user_id).await?.ok_or_else(invalid)?;
     // A second round only where another renewal came in between.
     for _ in 0..2 {
         let session = sessions.get(*user_id, *session_id, now).await?.ok_or_else(invalid)?;
@@ -157,7 +159,6 @@ pub async fn renew(
             sessions.end(*user_id, *session_id).await?;
             return Err(invalid().into());
         }
-        let account = accounts.get(*user_id).await?.ok_or_else(invalid)?;
         return tokens(signer, &account, *session_id, next, now);
     }
     Err(crate::Error::unavailable("sessions", "a session is renewed by many at once"))

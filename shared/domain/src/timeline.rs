@@ -250,7 +250,7 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
 }
 
 fn keys(subscriptions: &[Subscription]) -> BTreeSet<PlaceKey> {
-    PlaceKey::wished_for(&subscriptions.iter().map(|subscription| &subscription.wish))
+    PlaceKey::wished_for(subscriptions.iter().map(|subscription| &subscription.wish))
 }
 
 /// The oldest subscription that matches: the same that [`audience::of`] names.
