@@ -24,8 +24,9 @@ pub enum Auth {
     Plain,
 }
 
-/// Milliseconds, 7 days: as long as the consumer with the most patience tries a record (`MaximumRecordAgeInSeconds`).
-const RETENTION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Milliseconds, 18 days: a record is still there when its document has lain in the dead-letter queue for 14 days, after
+/// the consumer with the most patience has tried it for 3.
+const RETENTION_MS: u64 = 18 * 24 * 60 * 60 * 1000;
 
 /// Makes the topic, or finds it.
 pub(super) async fn make(servers: &str, args: &CloudArgs, report: &mut Report<'_>) -> Result<()> {
