@@ -28,8 +28,11 @@ pub async fn add_categories(table: &(impl Categories + CategoryEditor)) -> Resul
 /// The account of an address that its owner has shown to be theirs.
 pub async fn verified_account(users: &impl AccountFinder, email: &str) -> Result<Account> {
     let address: EmailAddress = email.parse().map_err(|_| anyhow!("{email} is not a mail address"))?;
-    let account = users.find(&address, time::now()).await?;
-    let account = account.with_context(|| format!("nobody has registered as {email}: register first"))?;
+    let found = users.find(&address, time::now()).await?;
+    let account = found
+        .into_iter()
+        .next()
+        .with_context(|| format!("nobody has registered as {email}: register first"))?;
     if !account.email_verified {
         bail!("{email} is not verified: enter the token of its mail first");
     }

@@ -2,6 +2,7 @@
 
 mod town;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use local::api_client::{ApiClient, PASSWORD, text};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -18,19 +19,28 @@ async fn a_person_registers_verifies_signs_in_renews_and_signs_out() {
     let refused = api.post("/v1/auth/login", &login).await.unwrap().expect(403).unwrap();
     assert_eq!(refused["code"], "email_not_verified");
 
-    // Whoever did not get the mail registers again; then only the newest token is good.
+    // Whoever did not get the mail registers again; each token is good for what its mail is about.
     let first_token = api.mailed_token("ada@example.org").await.unwrap();
-    let registered_again = api.post("/v1/auth/register", &registration).await.unwrap().expect(201).unwrap();
-    let token = api.mailed_token("ada@example.org").await.unwrap();
-    assert_ne!(first_token, token);
-    let _ = (registered, registered_again);
-    let refused = api.post("/v1/auth/verify-email", &json!({"token": first_token})).await.unwrap();
-    assert_eq!((refused.status, &refused.body["code"]), (400, &json!("token_invalid")));
-    let tokens =
-        api.post("/v1/auth/verify-email", &json!({"token": token})).await.unwrap().expect(200).unwrap();
+    api.post("/v1/auth/register", &registration).await.unwrap().expect(201).unwrap();
+    let second_token = api.mailed_token("ada@example.org").await.unwrap();
+    assert_ne!(first_token, second_token);
+    // Somebody else registers her address, with a password of theirs.
+    let theirs =
+        json!({"email": "ada@example.org", "username": "adas", "password": "their own long password"});
+    api.post("/v1/auth/register", &theirs).await.unwrap().expect(201).unwrap();
+    let their_token = api.mailed_token("ada@example.org").await.unwrap();
+    let tokens = api.post("/v1/auth/verify-email", &json!({"token": first_token})).await.unwrap();
+    let tokens = tokens.expect(200).unwrap();
     assert_eq!((&tokens["token_type"], &tokens["expires_in"]), (&json!("Bearer"), &json!(3600)));
-    let again = api.post("/v1/auth/verify-email", &json!({"token": token})).await.unwrap();
-    assert_eq!(again.status, 400);
+    let me = claims(&text(&tokens, "access_token").unwrap());
+    assert_eq!((&me["sub"], &me["preferred_username"]), (&registered["user_id"], &json!("ada")));
+    // Once one is verified, all tokens of the address are void.
+    for token in [first_token, second_token, their_token] {
+        let refused = api.post("/v1/auth/verify-email", &json!({"token": token})).await.unwrap();
+        assert_eq!((refused.status, &refused.body["code"]), (400, &json!("token_invalid")));
+    }
+    let theirs = json!({"email": "ada@example.org", "password": "their own long password"});
+    assert_eq!(api.post("/v1/auth/login", &theirs).await.unwrap().status, 401);
 
     // Taken, also in another case.
     for (email, username, code) in
@@ -67,6 +77,11 @@ async fn a_person_registers_verifies_signs_in_renews_and_signs_out() {
     let (status, _) = renew(api, tokens["session_token"].as_str().unwrap()).await;
     assert_eq!(status, 401);
     town.down().await;
+}
+
+fn claims(token: &str) -> Value {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&claims).unwrap()
 }
 
 async fn renew(api: &ApiClient, token: &str) -> (u16, Value) {

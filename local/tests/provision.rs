@@ -188,7 +188,7 @@ async fn what_is_missing_is_made_and_what_is_there_stays() {
     }
     let categories = CategoriesTable::new(&cloud.clients.dynamodb, cloud.table("CategoriesTable"));
     assert_eq!(categories.all().await.unwrap().len(), category::initial().len());
-    let ada = cloud.users().find(&"ada@example.org".parse().unwrap(), time::now()).await.unwrap().unwrap();
+    let ada = cloud.users().find(&"ada@example.org".parse().unwrap(), time::now()).await.unwrap().remove(0);
     assert_eq!(ada.roles, [Role::User, Role::Moderator, Role::Admin]);
 
     let said = cloud.provision(&all).await.unwrap();

@@ -108,19 +108,23 @@ impl Registration {
         let (Some(email), Some(password), Some(username)) = (email, password, username) else {
             return Err(fields.refusal());
         };
-        if let Err(common) = password.must_not_be_common(&[email.as_str(), &username.0, "tocsin"]) {
-            fields.refuse::<()>("password", common);
-        }
         fields.finish()?;
         Ok(Self { email, password, username })
     }
 }
 
+/// The most registrations of one address that are remembered for [`login`] to say that they wait: the newest. Their
+/// tokens are good whatever their number.
+pub const MOST_WAITING: usize = 3;
+
 /// Registers accounts.
+///
+/// Whoever types an address may register it, and only its owner reads the mails. So registrations of one address stand
+/// side by side, each with its own password and name, and none changes another: the token of a mail verifies what that
+/// mail is about, and then the others are void.
 pub trait Registrations: Sync {
-    /// Stores an account that is not verified yet, with its address and name reserved, until `expires_at`, in one
-    /// transaction. What another registration reserved is free again once that has expired; one of the same address that
-    /// was never verified gives way to this.
+    /// Stores an account that is not verified yet, until `expires_at`, in one transaction. Until then its name is
+    /// reserved for its address, which may register it again.
     fn register(
         &self,
         account: &Account,
@@ -136,14 +140,14 @@ pub enum Registered {
     Stored,
     /// Somebody has shown that the address is theirs.
     EmailTaken,
-    /// Somebody has this name.
+    /// Somebody has this name, or it is reserved for another address.
     UsernameTaken,
 }
 
 /// Verifies addresses.
 pub trait Verifications: Sync {
-    /// Uses up a token, and makes its account a verified one that does not expire, in one transaction. Answers the
-    /// account, or none where no such token is good.
+    /// Uses up a token, and makes what it was registered with an account that does not expire, in one transaction.
+    /// Answers the account, or none where no such token is good, or its address was verified with another one.
     fn verify(
         &self,
         token: &SecretHash,
@@ -151,14 +155,12 @@ pub trait Verifications: Sync {
     ) -> impl Future<Output = Result<Option<Account>>> + Send;
 }
 
-/// Finds an account by its address.
+/// Finds accounts by their address.
 pub trait AccountFinder: Sync {
-    /// The account of an address, verified or waiting to be. Read consistently.
-    fn find(
-        &self,
-        email: &EmailAddress,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Option<Account>>> + Send;
+    /// The verified account of an address; if there is none, those that wait to be, the newest first, at most
+    /// [`MOST_WAITING`]. Read consistently, and with as many reads where there is nothing.
+    fn find(&self, email: &EmailAddress, now: Timestamp)
+    -> impl Future<Output = Result<Vec<Account>>> + Send;
 }
 
 /// Gives roles.
@@ -177,8 +179,12 @@ pub async fn register(
     now: Timestamp,
 ) -> Result<UserId> {
     rate_limit::check(limiter, rate_limit::SIGN_UP, address).await?;
-    rate_limit::check(limiter, rate_limit::MAIL_TO_ADDRESS, &registration.email.key()).await?;
     let Registration { email, password, username } = registration;
+    // To judge a password takes some ms, so it is counted before; and is done before a mail is counted, so that who has
+    // to think of several passwords still gets one.
+    let common = password.must_not_be_common(&[email.as_str(), &username.0, "tocsin"]);
+    common.map_err(|common| Refusal::invalid(vec![common.at("/password")]))?;
+    rate_limit::check(limiter, rate_limit::MAIL_TO_ADDRESS, &email.key()).await?;
     let token = Secret::random()?;
     let account = Account {
         user_id: UserId::new(now),
@@ -199,7 +205,7 @@ pub async fn register(
             return Err(taken("username_taken", "somebody has this name; choose another"));
         }
     }
-    let mail = Mail::verification(account.email, &account.username.0, &token);
+    let mail = Mail::verification(account.email, &account.username.0, &token, now);
     mailer.send(&mail).await.map_err(|error| {
         tracing::error!(%error, user_id = %account.user_id, "a verification mail was not sent");
         let detail = "the mail could not be sent; register again";
@@ -222,7 +228,9 @@ pub fn token_from_json(body: &Value) -> Result<SecretHash, Refusal> {
 }
 
 fn token_invalid() -> Refusal {
-    Refusal::new(Kind::Malformed, "token_invalid", "the token is not valid, or no longer: register again")
+    // Where the answer to a first try got lost, the account is there.
+    let detail = "the token is not valid, or no longer: sign in, or register again";
+    Refusal::new(Kind::Malformed, "token_invalid", detail)
 }
 
 /// Verifies an address with the token of its mail, and signs its owner in.
@@ -258,7 +266,8 @@ impl Credentials {
     }
 }
 
-/// Signs a person in. That there is no such account takes as long, and sounds the same, as a wrong password.
+/// Signs a person in. That there is no such account takes as long, and sounds the same, as a wrong password: as long as
+/// to compare it with all that may wait.
 pub async fn login(
     accounts: &impl AccountFinder,
     sessions: &impl Sessions,
@@ -269,10 +278,14 @@ pub async fn login(
     now: Timestamp,
 ) -> Result<Tokens> {
     rate_limit::check(limiter, rate_limit::SIGN_IN_FROM_ADDRESS, address).await?;
-    rate_limit::check(limiter, rate_limit::SIGN_IN_TO_ACCOUNT, &credentials.email.key()).await?;
-    let account = accounts.find(&credentials.email, now).await?;
-    let right = credentials.password.is(account.as_ref().map(|account| &account.password));
-    let Some(account) = account.filter(|_| right) else {
+    let email = credentials.email.key();
+    rate_limit::check(limiter, rate_limit::SIGN_IN_TO_ACCOUNT_FROM_ADDRESS, &format!("{email} {address}"))
+        .await?;
+    rate_limit::check(limiter, rate_limit::SIGN_IN_TO_ACCOUNT, &email).await?;
+    let found = accounts.find(&credentials.email, now).await?;
+    let right = (0..MOST_WAITING)
+        .find(|place| credentials.password.is(found.get(*place).map(|account| &account.password)));
+    let Some(account) = right.and_then(|place| found.get(place)) else {
         let detail = "there is no account with this address and password";
         return Err(Refusal::new(Kind::Unauthenticated, "credentials_invalid", detail).into());
     };
@@ -280,5 +293,5 @@ pub async fn login(
         let detail = "enter the code of the mail that we sent you, or register again for a new one";
         return Err(Refusal::new(Kind::Forbidden, "email_not_verified", detail).into());
     }
-    session::begin(sessions, signer, &account, now).await
+    session::begin(sessions, signer, account, now).await
 }

@@ -4,7 +4,7 @@ use std::{fmt, future::Future, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, error::Invalid, secret::Secret};
+use crate::{Result, error::Invalid, secret::Secret, time::Timestamp};
 
 /// A mail address, with its domain in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl fmt::Display for EmailAddress {
 }
 
 /// A mail to one person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Mail {
     /// To whom.
     pub to: EmailAddress,
@@ -86,13 +86,25 @@ pub struct Mail {
     pub body: String,
 }
 
+impl fmt::Debug for Mail {
+    /// Without its text, which has the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mail").field("to", &self.to).field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
 impl Mail {
-    /// Asks somebody to prove that an address is theirs.
+    /// Asks somebody to prove that an address is theirs. Others may have registered it as well, with passwords of their
+    /// own, so the mail says which registration it is about.
     #[must_use]
-    pub fn verification(to: EmailAddress, username: &str, token: &Secret) -> Self {
+    pub fn verification(to: EmailAddress, username: &str, token: &Secret, now: Timestamp) -> Self {
         let body = format!(
-            "Hello {username},\n\nwelcome to Tocsin. To confirm that this address is yours, enter this code in the app:\n\n\
-             {}\n\nIt is good for 24 hours. If you did not register, do nothing: the account will be removed.\n",
+            "Hello {username},\n\nwelcome to Tocsin. With this address the account \"{username}\" was registered on {}. \
+             If that was you, confirm it with this code in the app:\n\n\
+             {}\n\nThe code is good for 24 hours, and for this one registration: if you got several mails, use the code \
+             of the one that has your name and your time. If you did not register, do nothing, and do not give the code \
+             to anybody: the account will be removed.\n",
+            now.strftime("%Y-%m-%d at %H:%M:%S UTC"),
             token.encode()
         );
         Self { to, subject: "Confirm your mail address".to_owned(), body }

@@ -1,7 +1,7 @@
 //! Passwords: argon2id at OWASP's strength (m = 19 MiB, t = 2, p = 1), 12 to 128 characters, no rules of composition
 //! (NIST SP 800-63B, 3.1.1.2), common ones refused.
 
-use std::sync::LazyLock;
+use std::{fmt, sync::LazyLock};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHash as Phc, PasswordHasher as _, PasswordVerifier as _, Version,
@@ -17,8 +17,14 @@ use crate::{Error, Result, error::Invalid, input};
 pub struct Password(SecretString);
 
 /// A stored password: a PHC string.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(pub String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(…)")
+    }
+}
 
 /// Memory in KiB: 19 MiB.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -30,9 +36,10 @@ static ARGON2: LazyLock<Argon2<'static>> = LazyLock::new(|| {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 });
 
-/// What is verified for an account that does not exist, so that it takes the same time.
-static NOBODY: LazyLock<Option<PasswordHash>> =
-    LazyLock::new(|| Password(SecretString::from("nobody has this password")).hash().ok());
+/// What is verified for an account that does not exist, so that it takes the same time, also the first time: random
+/// bytes where others have a salt and a hash.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$X71IWJ3xlXEo1XPBUcx3Xw$PZ+1LIWXcPmh+Xb3TlWAHPIiQFBs1JxnQn+o4Nxr4UA";
 
 impl Password {
     /// Reads a password to sign in with: any text that could be one.
@@ -77,8 +84,7 @@ impl Password {
     /// Whether it is the one of this hash; for no hash, no, in the same time.
     #[must_use]
     pub fn is(&self, hash: Option<&PasswordHash>) -> bool {
-        let Some(PasswordHash(phc)) = hash.or(NOBODY.as_ref()) else { return false };
-        let matches = Phc::new(phc)
+        let matches = Phc::new(hash.map_or(NOBODY, |PasswordHash(phc)| phc))
             .is_ok_and(|phc| ARGON2.verify_password(self.0.expose_secret().as_bytes(), &phc).is_ok());
         matches && hash.is_some()
     }
@@ -95,7 +101,18 @@ mod tests {
         assert!(hash.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.0);
         assert!(password.is(Some(&hash)));
         assert!(!Password("correct horse battery stable".into()).is(Some(&hash)));
-        assert!(!Password("nobody has this password".into()).is(None));
+        assert!(!password.is(None));
+        assert_eq!(format!("{hash:?}"), "PasswordHash(…)");
+    }
+
+    #[test]
+    fn nobodys_password_costs_what_others_do() {
+        let password = Password("correct horse battery staple".into()).hash().unwrap();
+        let (nobody, somebody) = (Phc::new(NOBODY).unwrap(), Phc::new(&password.0).unwrap());
+        assert_eq!(nobody.algorithm, somebody.algorithm);
+        assert_eq!(nobody.params.to_string(), somebody.params.to_string());
+        assert_eq!(nobody.hash.unwrap().len(), somebody.hash.unwrap().len());
+        assert_eq!(nobody.salt.unwrap().len(), somebody.salt.unwrap().len());
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::{future::Future, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+
 use crate::{Refusal, Result, error::Kind, ids::UserId};
 
 /// A limit: so many times in a window.
@@ -21,9 +24,12 @@ const MINUTE: Duration = Duration::from_mins(1);
 pub const SIGN_UP: RateLimit = RateLimit { name: "sign-up", most: 60, window: Duration::from_hours(1) };
 /// Sign-ins (and tokens of mails tried) from one address.
 pub const SIGN_IN_FROM_ADDRESS: RateLimit = RateLimit { name: "sign-in-address", most: 60, window: MINUTE };
-/// Sign-ins to one account: a password is not found by trying.
+/// Sign-ins to one account from one address: a password is not found by trying.
+pub const SIGN_IN_TO_ACCOUNT_FROM_ADDRESS: RateLimit =
+    RateLimit { name: "sign-in-account-address", most: 10, window: Duration::from_mins(5) };
+/// Sign-ins to one account from anywhere: more than one address is allowed, so that none can lock its owner out alone.
 pub const SIGN_IN_TO_ACCOUNT: RateLimit =
-    RateLimit { name: "sign-in-account", most: 10, window: Duration::from_mins(5) };
+    RateLimit { name: "sign-in-account", most: 150, window: Duration::from_hours(1) };
 /// Mails to one address: nobody's inbox is filled through us.
 pub const MAIL_TO_ADDRESS: RateLimit =
     RateLimit { name: "mail-address", most: 5, window: Duration::from_hours(1) };
@@ -38,13 +44,14 @@ pub const READING: RateLimit = RateLimit { name: "reading", most: 1_200, window:
 
 /// Counts.
 pub trait RateLimiter: Sync {
-    /// Counts one more by `who`, in the limit's window; answers how long to wait, if it is one too many.
+    /// Counts one more by `who`, in the limit's window; answers how long to wait, if it is one too many. `who` may be
+    /// kept in clear: [`check`] tells only a hash.
     fn count(&self, limit: RateLimit, who: &str) -> impl Future<Output = Result<Option<Duration>>> + Send;
 }
 
 /// Refuses what is done too often. If nobody can count, it is allowed, and the log says so.
 pub async fn check(limiter: &impl RateLimiter, limit: RateLimit, who: &str) -> Result<(), Refusal> {
-    match limiter.count(limit, who).await {
+    match limiter.count(limit, &pseudonym(limit, who)).await {
         Ok(None) => Ok(()),
         Ok(Some(wait)) => {
             let detail = format!("at most {} in {} s; wait", limit.most, limit.window.as_secs());
@@ -56,6 +63,13 @@ pub async fn check(limiter: &impl RateLimiter, limit: RateLimit, who: &str) -> R
             Ok(())
         }
     }
+}
+
+/// What a person is called among the counts, which hold no mail or network address in clear. Differs by limit.
+fn pseudonym(limit: RateLimit, who: &str) -> String {
+    let digest = Sha256::new().chain_update(limit.name).chain_update([0]).chain_update(who).finalize();
+    // 128 bits: no two are the same.
+    BASE64_URL_SAFE_NO_PAD.encode(&digest[..16])
 }
 
 /// Refuses what an account does too often.

@@ -158,15 +158,6 @@ impl Action {
         }
     }
 
-    /// Which attribute a name of its expressions (`#token`) stands for, where its own is a reserved word.
-    pub(crate) fn named(self, name: &str, attribute: &str) -> Self {
-        match self {
-            Self::Put(put) => Self::Put(put.expression_attribute_names(name, attribute)),
-            Self::Delete(delete) => Self::Delete(delete.expression_attribute_names(name, attribute)),
-            Self::Update(update) => Self::Update(update.expression_attribute_names(name, attribute)),
-        }
-    }
-
     fn build(self) -> Result<TransactWriteItem, aws_sdk_dynamodb::error::BuildError> {
         let item = TransactWriteItem::builder();
         Ok(match self {

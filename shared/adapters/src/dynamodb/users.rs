@@ -1,32 +1,32 @@
-//! The table of users: accounts, and the markers by which an address, a name and a mail's token are one account's.
+//! The table of users: accounts, the markers by which an address and a name are one account's, and registrations.
 //!
 //! | pk | what |
 //! |---|---|
 //! | `user#<id>` | the account |
-//! | `email#<address>` | `user_id`; while it is not verified, `username_key` and `token` of its registration |
-//! | `username#<name>` | `user_id` |
-//! | `verify#<hash of the token>` | `user_id`, `email_key`, `username_key` |
+//! | `email#<address>` | `user_id` of its account; while it has none, `waiting`: the newest registrations |
+//! | `username#<name>` | `user_id` of its account; while it has none, `email_key`: for whom it is reserved |
+//! | `verify#<hash of the token>` | a registration, as the account that it becomes |
 //!
-//! While a registration waits for its mail to be answered, all four have `expires_at`. To verify is to remove it from
-//! the first three, and the fourth. Without `expires_at`, an address is somebody's for good.
+//! The last is all that a registration needs to become an account, and nobody else writes to it. To verify is to
+//! exchange it for the first three, without `expires_at`: then they are somebody's for good.
 
 use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError};
 use serde::{Deserialize, Serialize};
 use tocsin_domain::{
     Error, Result,
     access_token::Role,
-    account::{Account, AccountFinder, Registered, Registrations, RoleEditor, Username, Verifications},
+    account::{
+        Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Username, Verifications,
+    },
     ids::UserId,
     mail::EmailAddress,
     password::PasswordHash,
     secret::SecretHash,
     session::AccountReader,
-    time::{self, Timestamp},
+    time::Timestamp,
 };
 
-use super::{
-    Action, Item, Table, Transacted, has_expired, key, number, read, read_all, text, write, write_all,
-};
+use super::{Action, Item, Table, Transacted, has_expired, key, number, read_all, text, write, write_all};
 use crate::aws::failed;
 
 /// Accounts, and what they are found by.
@@ -42,16 +42,22 @@ impl UsersTable {
         Self { table: Table::new(client, table, "users") }
     }
 
-    async fn account(&self, id: UserId, now: Timestamp) -> Result<Option<Account>> {
-        let item = self.table.get(user_key(id)).await?;
-        item.filter(|item| !has_expired(item, now))
-            .map(|item| Ok(read_all::<Record>("an account", item)?.into()))
-            .transpose()
+    async fn account(&self, id: &str) -> Result<Option<Account>> {
+        let item = self.table.get(key(format!("user#{id}"))).await?;
+        item.map(|item| Ok(read_all::<Record>("an account", item)?.into())).transpose()
     }
 
-    fn delete(&self, pk: &str, owner: UserId) -> Action {
-        let delete = self.table.delete(key(pk)).on("attribute_not_exists(pk) OR user_id = :old");
-        delete.with(":old", text(owner))
+    /// An item that expires, unless its account is verified.
+    fn put(&self, pk: String, attributes: Item, expires_at: Option<Timestamp>) -> Action {
+        let mut item = key(pk);
+        item.extend(attributes);
+        item.extend(expires_at.map(|at| ("expires_at".to_owned(), number(at.as_second()))));
+        self.table.put(item)
+    }
+
+    /// A marker that belongs to an account.
+    fn put_marker(&self, pk: String, owner: UserId) -> Action {
+        self.put(pk, Item::from([("user_id".to_owned(), text(owner))]), None)
     }
 }
 
@@ -96,11 +102,36 @@ impl From<Record> for Account {
 }
 
 /// A registration that waits for its mail to be answered.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Waiting {
-    user_id: UserId,
-    username_key: String,
-    token: String,
+    account: Record,
+    until: Timestamp,
+}
+
+/// An address's marker. Verified if it does not expire.
+#[derive(Default, Deserialize)]
+struct Address {
+    user_id: Option<UserId>,
+    /// The newest first.
+    #[serde(default)]
+    waiting: Vec<Waiting>,
+    expires_at: Option<i64>,
+}
+
+impl Address {
+    fn is_verified(&self) -> bool {
+        self.user_id.is_some() && self.expires_at.is_none()
+    }
+}
+
+impl UsersTable {
+    async fn address(&self, email: &EmailAddress, now: Timestamp) -> Result<Address> {
+        let marker = self.table.get(key(email_pk(email))).await?;
+        let mut address: Address =
+            marker.map(|item| read_all("an address", item)).transpose()?.unwrap_or_default();
+        address.waiting.retain(|waiting| waiting.until > now);
+        Ok(address)
+    }
 }
 
 impl Registrations for UsersTable {
@@ -110,58 +141,33 @@ impl Registrations for UsersTable {
         token: &SecretHash,
         expires_at: Timestamp,
     ) -> Result<Registered> {
-        let (email, username) = (email_pk(&account.email), format!("username#{}", account.username.key()));
-        let verify = format!("verify#{}", token.encode());
-        let expires = number(expires_at.as_second());
+        let now = account.created_at;
         for _ in 0..MOST_TRIES {
-            let there = self.table.get(key(&email)).await?;
-            if there.as_ref().is_some_and(|marker| !marker.contains_key("expires_at")) {
+            let mut address = self.address(&account.email, now).await?;
+            if address.is_verified() {
                 return Ok(Registered::EmailTaken);
             }
-            let before: Option<Waiting> = there.map(|marker| read_all("an address", marker)).transpose()?;
-            let item = |pk: &str, attributes: Vec<(&str, String)>| {
-                let mut item = key(pk);
-                item.insert("expires_at".to_owned(), expires.clone());
-                item.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), text(value))));
-                item
+            let newest = address.waiting.first().map(|newest| newest.account.user_id);
+            address.waiting.insert(0, Waiting { account: account.into(), until: expires_at });
+            address.waiting.truncate(MOST_WAITING);
+            let waiting = Item::from([
+                ("waiting".to_owned(), write("registrations", &address.waiting)?),
+                ("newest".to_owned(), text(account.user_id)),
+            ]);
+            let put_email = self.put(email_pk(&account.email), waiting, Some(expires_at));
+            // Nobody has registered it in between, or it has expired since.
+            let unchanged = "attribute_not_exists(pk) OR (attribute_exists(expires_at) AND newest = :newest)";
+            let put_email = match newest {
+                Some(newest) => put_email.on(unchanged).with(":newest", text(newest)),
+                None => put_email
+                    .on("attribute_not_exists(pk) OR expires_at <= :now")
+                    .with(":now", number(now.as_second())),
             };
-            let user_id = || ("user_id", account.user_id.to_string());
-            let name_key = || ("username_key", account.username.key());
-            let put_email =
-                self.table.put(item(&email, vec![user_id(), name_key(), ("token", token.encode())]));
-            let put_name = self.table.put(item(&username, vec![user_id()]));
-            let free = "attribute_not_exists(pk) OR expires_at <= :now";
-            let now = number(account.created_at.as_second());
-            let (put_email, put_name) = match &before {
-                Some(before) => (
-                    put_email
-                        .on("user_id = :before AND attribute_exists(expires_at)")
-                        .with(":before", text(before.user_id)),
-                    put_name
-                        .on(&format!("{free} OR user_id = :before"))
-                        .with(":now", now)
-                        .with(":before", text(before.user_id)),
-                ),
-                None => (put_email.on("attribute_not_exists(pk)"), put_name.on(free).with(":now", now)),
-            };
-            let mut user = write_all("an account", &Record::from(account))?;
-            user.extend(item(&format!("user#{}", account.user_id), Vec::new()));
-            let put_verify = item(&verify, vec![user_id(), ("email_key", account.email.key()), name_key()]);
-            let mut actions = vec![
-                put_name,
-                put_email,
-                self.table.put(user).on("attribute_not_exists(pk)"),
-                self.table.put(put_verify),
-            ];
-            if let Some(Waiting { user_id, username_key, token }) = before {
-                actions.push(self.delete(&format!("user#{user_id}"), user_id));
-                actions.push(self.delete(&format!("verify#{token}"), user_id));
-                let name = format!("username#{username_key}");
-                if name != username {
-                    // Its name may have expired, and be another's by now.
-                    actions.extend(self.is_of(&name, user_id).await?.then(|| self.delete(&name, user_id)));
-                }
-            }
+            let reserved = Item::from([("email_key".to_owned(), text(account.email.key()))]);
+            let put_name = self.put(username_pk(&account.username), reserved, Some(expires_at));
+            let registration = write_all("a registration", &Record::from(account))?;
+            let put_verify = self.put(verify_pk(token), registration, Some(expires_at));
+            let actions = vec![free_name(put_name, account, now), put_email, put_verify];
             match self.table.transact(actions).await? {
                 Transacted::Done => return Ok(Registered::Stored),
                 Transacted::Cancelled { held } if held.starts_with(&[false, true]) => {
@@ -175,56 +181,53 @@ impl Registrations for UsersTable {
     }
 }
 
-impl UsersTable {
-    async fn is_of(&self, pk: &str, owner: UserId) -> Result<bool> {
-        let Some(mut item) = self.table.get(key(pk)).await? else { return Ok(false) };
-        Ok(read::<UserId>("a name", &mut item, "user_id")? == owner)
-    }
+/// Only if the name is nobody's, and not reserved for another address.
+fn free_name(action: Action, account: &Account, now: Timestamp) -> Action {
+    action
+        .on("attribute_not_exists(pk) OR expires_at <= :now OR (attribute_exists(expires_at) AND email_key = :email)")
+        .with(":now", number(now.as_second()))
+        .with(":email", text(account.email.key()))
 }
 
 impl Verifications for UsersTable {
     async fn verify(&self, token: &SecretHash, now: Timestamp) -> Result<Option<Account>> {
-        #[derive(Deserialize)]
-        struct Verification {
-            user_id: UserId,
-            email_key: String,
-            username_key: String,
-        }
-        let verify = key(format!("verify#{}", token.encode()));
-        let waiting = self.table.get(verify.clone()).await?.filter(|item| !has_expired(item, now));
-        let Some(waiting) = waiting else { return Ok(None) };
-        let Verification { user_id, email_key, username_key } = read_all("a mail's token", waiting)?;
-        let Some(account) = self.account(user_id, now).await? else { return Ok(None) };
-        let of_mine = |action: Action| action.on("user_id = :owner").with(":owner", text(user_id));
-        let keep =
-            |pk: String| of_mine(self.table.update(key(pk), "REMOVE expires_at, username_key, #token"));
-        let verified = "SET email_verified = :yes REMOVE expires_at";
+        let registration = self.table.get(key(verify_pk(token))).await?;
+        let Some(registration) = registration.filter(|item| !has_expired(item, now)) else { return Ok(None) };
+        let registered: Account = read_all::<Record>("a registration", registration)?.into();
+        let account = Account { email_verified: true, ..registered };
+        let id = account.user_id;
+        let put_name = self.put_marker(username_pk(&account.username), id);
+        let record = write_all("an account", &Record::from(&account))?;
         let actions = vec![
-            of_mine(self.table.delete(verify)),
-            of_mine(self.table.update(user_key(user_id), verified)).with(":yes", write("yes", &true)?),
-            keep(format!("email#{email_key}")).named("#token", "token"),
-            keep(format!("username#{username_key}")).named("#token", "token"),
+            self.table.delete(key(verify_pk(token))).on("attribute_exists(pk)"),
+            self.put(format!("user#{id}"), record, None).on("attribute_not_exists(pk)"),
+            self.put_marker(email_pk(&account.email), id)
+                .on("attribute_not_exists(pk) OR attribute_exists(expires_at)"),
+            free_name(put_name, &account, now),
         ];
         match self.table.transact(actions).await? {
-            Transacted::Done => Ok(Some(Account { email_verified: true, ..account })),
+            Transacted::Done => Ok(Some(account)),
             Transacted::Cancelled { .. } => Ok(None),
         }
     }
 }
 
 impl AccountFinder for UsersTable {
-    async fn find(&self, email: &EmailAddress, now: Timestamp) -> Result<Option<Account>> {
-        let marker = self.table.get(key(email_pk(email))).await?.filter(|item| !has_expired(item, now));
-        match marker {
-            Some(mut marker) => self.account(read("an address", &mut marker, "user_id")?, now).await,
-            None => Ok(None),
-        }
+    async fn find(&self, email: &EmailAddress, now: Timestamp) -> Result<Vec<Account>> {
+        let address = self.address(email, now).await?;
+        let verified = address.user_id.filter(|_| address.is_verified());
+        // Also where it is known that nothing is found: so an address without an account takes as long.
+        let account = self.account(&verified.map_or("nobody".to_owned(), |id| id.to_string())).await?;
+        Ok(match verified {
+            Some(_) => account.into_iter().collect(),
+            None => address.waiting.into_iter().map(|waiting| waiting.account.into()).collect(),
+        })
     }
 }
 
 impl AccountReader for UsersTable {
     async fn get(&self, id: UserId) -> Result<Option<Account>> {
-        self.account(id, time::now()).await
+        self.account(&id.to_string()).await
     }
 }
 
@@ -235,7 +238,7 @@ impl RoleEditor for UsersTable {
             .client
             .update_item()
             .table_name(&self.table.name)
-            .set_key(Some(user_key(id)))
+            .set_key(Some(key(format!("user#{id}"))))
             .update_expression("SET #roles = :roles")
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_names("#roles", "roles")
@@ -253,10 +256,14 @@ impl RoleEditor for UsersTable {
 /// How often a registration is tried that others come in between of.
 const MOST_TRIES: usize = 4;
 
-fn user_key(id: UserId) -> Item {
-    key(format!("user#{id}"))
-}
-
 fn email_pk(email: &EmailAddress) -> String {
     format!("email#{}", email.key())
+}
+
+fn username_pk(username: &Username) -> String {
+    format!("username#{}", username.key())
+}
+
+fn verify_pk(token: &SecretHash) -> String {
+    format!("verify#{}", token.encode())
 }

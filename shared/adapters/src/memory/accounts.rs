@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use tocsin_domain::{
     Refusal, Result,
     access_token::Role,
-    account::{Account, AccountFinder, Registered, Registrations, RoleEditor, Verifications},
+    account::{Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Verifications},
     ids::{SessionId, UserId},
     mail::EmailAddress,
     secret::SecretHash,
     session::{AccountReader, Session, Sessions},
-    time::{self, Timestamp},
+    time::Timestamp,
 };
 
 use super::Shared;
@@ -18,19 +18,34 @@ use super::Shared;
 /// Accounts.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryUsers {
-    users: Shared<HashMap<UserId, User>>,
+    users: Shared<Users>,
 }
 
-#[derive(Clone, Debug)]
-struct User {
+#[derive(Debug, Default)]
+struct Users {
+    verified: Vec<Account>,
+    /// Those that wait for their mail to be answered: the newest last.
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
     account: Account,
-    /// Of a registration that waits for its mail: the token, and until when.
-    waiting: Option<(SecretHash, Timestamp)>,
+    token: SecretHash,
+    until: Timestamp,
 }
 
-impl User {
-    fn is_there(&self, now: Timestamp) -> bool {
-        self.waiting.as_ref().is_none_or(|(_, until)| *until > now)
+impl Users {
+    fn is_verified(&self, email: &EmailAddress) -> bool {
+        self.verified.iter().any(|account| account.email.key() == email.key())
+    }
+
+    /// Whether a name is somebody's, or reserved for another address.
+    fn is_taken(&self, account: &Account) -> bool {
+        let same_name = |other: &&Account| other.username.key() == account.username.key();
+        let mut reserved = self.waiting.iter().map(|waiting| &waiting.account).filter(same_name);
+        self.verified.iter().find(same_name).is_some()
+            || reserved.any(|other| other.email.key() != account.email.key())
     }
 }
 
@@ -42,18 +57,15 @@ impl Registrations for MemoryUsers {
         expires_at: Timestamp,
     ) -> Result<Registered> {
         let mut users = self.users.lock();
-        users.retain(|_, user| user.is_there(account.created_at));
-        let same_email = |user: &User| user.account.email.key() == account.email.key();
-        if users.values().any(|user| same_email(user) && user.waiting.is_none()) {
+        users.waiting.retain(|waiting| waiting.until > account.created_at);
+        if users.is_verified(&account.email) {
             return Ok(Registered::EmailTaken);
         }
-        let same_name = |user: &User| user.account.username.key() == account.username.key();
-        if users.values().any(|user| same_name(user) && !same_email(user)) {
+        if users.is_taken(account) {
             return Ok(Registered::UsernameTaken);
         }
-        users.retain(|_, user| !same_email(user));
-        let waiting = Some((token.clone(), expires_at));
-        users.insert(account.user_id, User { account: account.clone(), waiting });
+        let (account, token) = (account.clone(), token.clone());
+        users.waiting.push(Waiting { account, token, until: expires_at });
         Ok(Registered::Stored)
     }
 }
@@ -61,37 +73,41 @@ impl Registrations for MemoryUsers {
 impl Verifications for MemoryUsers {
     async fn verify(&self, token: &SecretHash, now: Timestamp) -> Result<Option<Account>> {
         let mut users = self.users.lock();
-        let waits = |user: &&mut User| {
-            user.is_there(now) && user.waiting.as_ref().is_some_and(|(waiting, _)| waiting == token)
-        };
-        Ok(users.values_mut().find(waits).map(|user| {
-            user.waiting = None;
-            user.account.email_verified = true;
-            user.account.clone()
-        }))
+        let good = |waiting: &Waiting| waiting.token == *token && waiting.until > now;
+        let Some(place) = users.waiting.iter().position(good) else { return Ok(None) };
+        let account = Account { email_verified: true, ..users.waiting[place].account.clone() };
+        if users.is_verified(&account.email) || users.is_taken(&account) {
+            return Ok(None);
+        }
+        users.waiting.remove(place);
+        users.verified.push(account.clone());
+        Ok(Some(account))
     }
 }
 
 impl AccountFinder for MemoryUsers {
-    async fn find(&self, email: &EmailAddress, now: Timestamp) -> Result<Option<Account>> {
+    async fn find(&self, email: &EmailAddress, now: Timestamp) -> Result<Vec<Account>> {
         let users = self.users.lock();
-        let found = users.values().find(|user| user.account.email.key() == email.key() && user.is_there(now));
-        Ok(found.map(|user| user.account.clone()))
+        let of_email = |account: &&Account| account.email.key() == email.key();
+        if let Some(account) = users.verified.iter().find(of_email) {
+            return Ok(vec![account.clone()]);
+        }
+        let waiting = users.waiting.iter().rev().filter(|waiting| waiting.until > now);
+        Ok(waiting.map(|waiting| &waiting.account).filter(of_email).take(MOST_WAITING).cloned().collect())
     }
 }
 
 impl AccountReader for MemoryUsers {
     async fn get(&self, id: UserId) -> Result<Option<Account>> {
-        let now = time::now();
-        Ok(self.users.lock().get(&id).filter(|user| user.is_there(now)).map(|user| user.account.clone()))
+        Ok(self.users.lock().verified.iter().find(|account| account.user_id == id).cloned())
     }
 }
 
 impl RoleEditor for MemoryUsers {
     async fn set_roles(&self, id: UserId, roles: &[Role]) -> Result<()> {
         let mut users = self.users.lock();
-        let user = users.get_mut(&id).ok_or_else(|| Refusal::not_found("account"))?;
-        user.account.roles = roles.to_vec();
+        let account = users.verified.iter_mut().find(|account| account.user_id == id);
+        account.ok_or_else(|| Refusal::not_found("account"))?.roles = roles.to_vec();
         Ok(())
     }
 }
