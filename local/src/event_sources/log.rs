@@ -139,7 +139,7 @@ impl KafkaLog {
         if partitions.is_empty() {
             return Err(LogError(format!("there is no topic {}", source.topic)));
         }
-        let committed = committed(&admin, source, &partitions).await;
+        let committed = committed(&admin, source, &partitions).await?;
         let fallback = if source.from_start { OffsetSpec::Earliest } else { OffsetSpec::Latest };
         let initial = list(&admin, &source.topic, &partitions, fallback).await?;
         let starts: BTreeMap<i32, i64> =
@@ -356,23 +356,23 @@ async fn list(
     listed.into_iter().map(|(key, listed)| Ok((key.partition, listed?.offset))).collect()
 }
 
-/// What the group has committed. A group that is not there has committed nothing.
+/// What the group has committed. A group that is not there has committed nothing. An error is not nothing: everything would
+/// be read once more, or everything since the last start be left out. Those that pass by themselves are tried again by the
+/// client.
 async fn committed(
     admin: &AdminClient,
     source: &KafkaSource,
     partitions: &BTreeSet<i32>,
-) -> BTreeMap<i32, i64> {
+) -> Result<BTreeMap<i32, i64>, LogError> {
     let wanted =
         partitions.iter().map(|partition| TopicPartition::new(source.topic.as_str(), *partition)).collect();
     let options = ListConsumerGroupOffsetsOptions::default().partitions(wanted);
-    match admin.list_consumer_group_offsets(source.group.as_str(), options).await {
-        Ok(offsets) => offsets
-            .into_iter()
-            .filter_map(|(key, offset)| Some((key.partition, offset.ok()?.offset?)))
-            .collect(),
-        Err(error) => {
-            tracing::warn!(%error, group = source.group, "the group's offsets could not be read");
-            BTreeMap::new()
+    let offsets = admin.list_consumer_group_offsets(source.group.as_str(), options).await?;
+    let mut committed = BTreeMap::new();
+    for (key, offset) in offsets {
+        if let Some(offset) = offset?.offset {
+            committed.insert(key.partition, offset);
         }
     }
+    Ok(committed)
 }
