@@ -50,43 +50,36 @@ pub(super) struct ServiceProcess {
 }
 
 impl ServiceProcess {
-    /// Starts a program and waits until it prints `ready <port>`.
-    pub(super) async fn announced(
+    /// Starts a program and waits until it prints a line that `announcement` takes for its being ready.
+    pub(super) async fn announced<T: Send + 'static>(
         name: &'static str,
         command: Command,
+        announcement: fn(&str) -> Option<T>,
         logs: &Logs,
         deaths: &mpsc::UnboundedSender<Death>,
-    ) -> Result<(Self, u16)> {
-        let (process, ready) = Self::start(name, command, logs, deaths)?;
+    ) -> Result<(Self, T)> {
+        let (process, ready) = Self::start(name, command, announcement, logs, deaths)?;
         let mut ended = process.ended.clone();
-        let port = tokio::select! {
+        let announced = tokio::select! {
             ready = timeout(PATIENCE, ready) => match ready {
-                Ok(Ok(port)) => port,
+                Ok(Ok(announced)) => announced,
                 Ok(Err(_)) => bail!("{name} did not start: {}", last_lines(logs, name)),
                 Err(_) => bail!("{name} is not ready after {PATIENCE:?}: {}", last_lines(logs, name)),
             },
             _ = ended.wait_for(|ended| *ended) => bail!("{name} did not start: {}", last_lines(logs, name)),
         };
-        process.is_needed();
-        Ok((process, port))
+        // From now on its end is news.
+        process.needed.store(true, Ordering::Release);
+        Ok((process, announced))
     }
 
-    /// Starts a program that does not say when it is ready: whoever finds out tells [`Self::is_needed`].
-    pub(super) fn silent(
-        name: &'static str,
-        command: Command,
-        logs: &Logs,
-        deaths: &mpsc::UnboundedSender<Death>,
-    ) -> Result<Self> {
-        Self::start(name, command, logs, deaths).map(|(process, _)| process)
-    }
-
-    fn start(
+    fn start<T: Send + 'static>(
         name: &'static str,
         mut command: Command,
+        announcement: fn(&str) -> Option<T>,
         logs: &Logs,
         deaths: &mpsc::UnboundedSender<Death>,
-    ) -> Result<(Self, oneshot::Receiver<u16>)> {
+    ) -> Result<(Self, oneshot::Receiver<T>)> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -99,9 +92,14 @@ impl ServiceProcess {
                 format!("cannot start {name} ({})", command.as_std().get_program().to_string_lossy())
             })?;
         let (announce, ready) = oneshot::channel();
-        let output =
-            child.stdout.take().map(|out| tokio::spawn(read_lines(name, out, logs.clone(), Some(announce))));
-        let errors = child.stderr.take().map(|err| tokio::spawn(read_lines(name, err, logs.clone(), None)));
+        let output = child
+            .stdout
+            .take()
+            .map(|out| tokio::spawn(read_lines(name, out, logs.clone(), announcement, Some(announce))));
+        let errors = child
+            .stderr
+            .take()
+            .map(|err| tokio::spawn(read_lines(name, err, logs.clone(), announcement, None)));
         let input = child.stdin.take();
         let id = child.id().context("the process has ended")?;
         let (end, ended) = watch::channel(false);
@@ -121,19 +119,9 @@ impl ServiceProcess {
         Ok((Self { id, input, ended, kill: Some(kill), needed }, ready))
     }
 
-    /// From now on its end is reported.
-    pub(super) fn is_needed(&self) {
-        self.needed.store(true, Ordering::Release);
-    }
-
     /// The process's id.
     pub(super) const fn id(&self) -> u32 {
         self.id
-    }
-
-    /// Whether it has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        *self.ended.borrow()
     }
 
     /// Asks it to end, and makes it.
@@ -205,18 +193,26 @@ pub(super) fn guarded(program: &Path, arguments: impl IntoIterator<Item = impl A
     command
 }
 
-async fn read_lines(
+/// What our own services print when they are ready: `ready <port>`.
+pub(super) fn announced_port(line: &str) -> Option<u16> {
+    line.strip_prefix("ready ")?.trim().parse().ok()
+}
+
+async fn read_lines<T>(
     name: &'static str,
     output: impl AsyncRead + Unpin,
     logs: Logs,
-    mut announce: Option<oneshot::Sender<u16>>,
+    announcement: fn(&str) -> Option<T>,
+    mut announce: Option<oneshot::Sender<T>>,
 ) {
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let port = line.strip_prefix("ready ").and_then(|port| port.trim().parse().ok());
-        if let (Some(port), Some(announce)) = (port, announce.take_if(|_| port.is_some())) {
+        if announce.is_some()
+            && let Some(announced) = announcement(&line)
+            && let Some(announce) = announce.take()
+        {
             // Whoever waited may have given up.
-            let _ = announce.send(port);
+            let _ = announce.send(announced);
         } else {
             logs.line(name, &line);
         }

@@ -3,25 +3,19 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use anyhow::{Result, bail};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-    time::{Instant, sleep, timeout},
-};
+use anyhow::Result;
+use tokio::{net::TcpListener, sync::mpsc};
 
 use super::process::{Death, ServiceProcess, guarded};
 use crate::runtime::Logs;
 
 const NAME: &str = "redis";
-/// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Another free port is tried when one was taken between finding and binding it.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 3;
+/// In the line by which it says so itself. An answer on its port could be that of another program, which took the port first.
+const READY: &str = "Ready to accept connections";
 
 /// Starts it on this port, or on a free one, without persistence: all that is in it can be made again from DynamoDB.
 pub(super) async fn start(
@@ -30,8 +24,9 @@ pub(super) async fn start(
     logs: &Logs,
     deaths: &mpsc::UnboundedSender<Death>,
 ) -> Result<(ServiceProcess, u16)> {
-    let attempts = if port.is_some() { 1 } else { ATTEMPTS };
-    for _ in 0..attempts {
+    let mut attempts = if port.is_some() { 1 } else { ATTEMPTS };
+    loop {
+        attempts -= 1;
         let port = match port {
             Some(port) => port,
             None => TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port(),
@@ -49,35 +44,18 @@ pub(super) async fn start(
             "--dir",
             "/tmp",
         ];
-        let process = ServiceProcess::silent(NAME, guarded(program, arguments), logs, deaths)?;
-        let began = Instant::now();
-        while !process.has_ended() {
-            if answers(port).await {
-                process.is_needed();
-                return Ok((process, port));
-            }
-            if began.elapsed() > PATIENCE {
-                bail!("redis does not answer on port {port} after {PATIENCE:?}");
-            }
-            sleep(Duration::from_millis(5)).await;
+        let command = guarded(program, arguments);
+        let is_ready = |line: &str| line.contains(READY).then_some(());
+        match ServiceProcess::announced(NAME, command, is_ready, logs, deaths).await {
+            Ok((process, ())) => return Ok((process, port)),
+            Err(error) if attempts == 0 => return Err(error),
+            Err(error) => tracing::debug!(%error, port, "another port is tried"),
         }
     }
-    bail!("redis did not start: {}", logs.tail(NAME).join("\n"))
 }
 
 /// `redis-server` on PATH, if there is one.
 pub(super) fn on_path() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join("redis-server")).find(|program| program.is_file())
-}
-
-async fn answers(port: u16) -> bool {
-    let ping = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-        stream.write_all(b"PING\r\n").await.ok()?;
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer).await.ok()?;
-        Some(answer == *b"+PONG\r\n")
-    };
-    timeout(Duration::from_millis(500), ping).await.ok().flatten() == Some(true)
 }
