@@ -21,7 +21,9 @@ impl Outbox {
     #[must_use]
     pub fn new(moto_url: &str) -> Self {
         let data_url = format!("{}/moto-api/data.json", moto_url.trim_end_matches('/'));
-        Self { data_url, http: reqwest::Client::new(), order: Mutex::default() }
+        // moto is on this machine, wherever the environment's proxy is.
+        let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
+        Self { data_url, http, order: Mutex::default() }
     }
 
     /// `{"pushes": [{device_id, user_id, platform, endpoint, payload}], "emails": [{to, subject, body}]}`, newest last.
