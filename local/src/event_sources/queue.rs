@@ -49,7 +49,7 @@ pub(crate) trait Queue: Send + Sync + 'static {
     fn receive(&self, max: usize, wait: Duration) -> BoxFuture<'_, Result<Vec<Message>, QueueError>>;
     /// Deletes messages by their receipts.
     fn delete(&self, receipts: Vec<String>) -> BoxFuture<'_, Result<(), QueueError>>;
-    /// Makes a received message visible again after `pause`, in whole seconds.
+    /// Makes a received message visible again after `pause`, rounded up to whole seconds.
     fn release(&self, receipt: String, pause: Duration) -> BoxFuture<'_, Result<(), QueueError>>;
     /// Sends a message.
     fn send<'a>(
@@ -129,7 +129,8 @@ impl Queue for SqsQueue {
 
     fn release(&self, receipt: String, pause: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
         Box::pin(async move {
-            let seconds = i32::try_from(pause.as_secs()).unwrap_or(i32::MAX);
+            let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+            let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
             let request = self.client.change_message_visibility().queue_url(&self.url);
             let request = request.receipt_handle(receipt).visibility_timeout(seconds);
             request.send().await.map_err(|error| self.error(error))?;

@@ -7,8 +7,11 @@
 //! were received too often. AWS extends no visibility timeout, which is why a queue's should be six times its function's
 //! time.
 //!
-//! Other than AWS, a message that failed is made visible after a short pause: AWS lets its visibility timeout pass, which
-//! is minutes that nobody here wants to wait for. Only time differs; what is counted and where it ends is the same.
+//! Other than AWS, a message that failed comes again before its visibility timeout has passed, which is minutes that nobody
+//! here wants to wait for. If the function said that it failed, the first pauses are seconds. If the function crashed or was
+//! out of time, it may have left things in the middle, and the pause is [`SETTLED`], as is the one before a message's last
+//! try: so no message dies because it came again while something held it that would have let it go within AWS's time. What
+//! is counted and where it ends is the same.
 
 use std::{
     collections::BTreeSet,
@@ -20,6 +23,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tocsin_domain::push::RESERVED_SECONDS;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::{
@@ -38,6 +42,9 @@ const CONCURRENCY: u32 = 5;
 /// How long one receive waits. SQS allows 20 s; a shorter one lets a source end soon without abandoning a receive, whose
 /// messages would be hidden from everyone.
 const LONG_POLL: Duration = Duration::from_secs(2);
+
+/// By when whatever a function held when it died is free again: a push's reservation is what holds longest.
+const SETTLED: Duration = Duration::from_secs(RESERVED_SECONDS + 10);
 
 /// The rules of one source, and what it needs to follow them.
 pub(crate) struct SqsPoller {
@@ -136,21 +143,22 @@ impl SqsPoller {
         let received = Instant::now();
         self.hold(&messages, true);
         let mut throttles = 0;
-        let failed = loop {
+        let (failed, reported) = loop {
             let again = messages.iter().any(|message| receives(message) > 1);
             match self.function.invoke(self.event(&messages)).await {
                 Ok(invocation) => {
                     self.count(again);
-                    break if self.source.reports_failures {
+                    let failed = if self.source.reports_failures {
                         report(&invocation.payload, &messages)
                     } else {
                         BTreeSet::new()
                     };
+                    break (failed, true);
                 }
                 Err(InvokeError::Function(error)) => {
                     self.count(again);
                     tracing::warn!(function = self.function.arn(), %error, messages = messages.len(), "a batch failed");
-                    break ids(&messages);
+                    break (ids(&messages), error.reported);
                 }
                 // The function never had them. AWS tries until they are visible again.
                 Err(error) => {
@@ -158,7 +166,7 @@ impl SqsPoller {
                     tracing::warn!(function = self.function.arn(), %error, "a batch could not be handed over");
                     let pause = self.backoff.before(throttles);
                     if self.stopping.is_requested() || received.elapsed() + pause >= self.visibility {
-                        break ids(&messages);
+                        break (ids(&messages), false);
                     }
                     tokio::time::sleep(pause).await;
                 }
@@ -173,7 +181,7 @@ impl SqsPoller {
         {
             tracing::warn!(%error, "messages that are done could not be deleted: they come again");
         }
-        self.release(&failed).await;
+        self.release(&failed, reported).await;
         let dead = failed
             .iter()
             .filter(|message| self.max_receives.is_some_and(|most| receives(message) >= most))
@@ -182,10 +190,13 @@ impl SqsPoller {
         self.hold(&messages, false);
     }
 
-    /// Lets failed messages come again soon: each after its own number of failures, and never later than by itself.
-    async fn release(&self, failed: &[&Message]) {
+    /// Lets failed messages come again, never later than by themselves.
+    async fn release(&self, failed: &[&Message], reported: bool) {
         for message in failed {
-            let pause = self.backoff.before(receives(message)).min(self.visibility);
+            let pause = if reported { pause_after(receives(message), self.max_receives) } else { SETTLED };
+            if pause >= self.visibility {
+                continue;
+            }
             if let Err(error) = self.queue.release(message.receipt.clone(), pause).await {
                 tracing::debug!(%error, "a message comes again when its visibility timeout has passed");
             }
@@ -234,6 +245,15 @@ impl SqsPoller {
             .collect();
         json!({ "Records": records }).to_string().into()
     }
+}
+
+/// How long a message that was reported as failed waits after so many receives: 2 s, 4 s, 8 s and so on, but before its
+/// last try as long as everything may take to settle. Where there are four, the sum is 76 s.
+pub(super) fn pause_after(receives: u32, most: Option<u32>) -> Duration {
+    if most.is_some_and(|most| receives + 1 == most) {
+        return SETTLED;
+    }
+    Duration::from_secs(2 << receives.saturating_sub(1).min(8)).min(SETTLED)
 }
 
 fn ids(messages: &[Message]) -> BTreeSet<String> {

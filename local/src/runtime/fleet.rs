@@ -140,6 +140,8 @@ pub struct FunctionError {
     pub message: String,
     /// The whole error document.
     pub payload: Bytes,
+    /// Whether the function said so itself, and had ended its work: false after a crash and when it was out of time.
+    pub reported: bool,
 }
 
 impl std::fmt::Display for FunctionError {
@@ -157,13 +159,14 @@ impl FunctionError {
             message: text("errorMessage", "Unknown application error occurred"),
             request_id,
             payload,
+            reported: true,
         }
     }
 
     fn of_platform(request_id: String, error_type: &str, detail: &str) -> Self {
         let message = format!("RequestId: {request_id} Error: {detail}");
         let payload = json!({"errorType": error_type, "errorMessage": message}).to_string().into();
-        Self { request_id, error_type: error_type.to_owned(), message, payload }
+        Self { request_id, error_type: error_type.to_owned(), message, payload, reported: false }
     }
 }
 

@@ -339,6 +339,7 @@ impl Invoke for Function {
                     error_type: "Test".to_owned(),
                     message: message.to_owned(),
                     payload: Bytes::new(),
+                    reported: message != "crashed",
                 })),
             }
         })

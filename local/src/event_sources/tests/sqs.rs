@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
     event_sources::{
         invoker::{Backoff, Invoke},
         queue::Queue,
-        sqs::SqsPoller,
+        sqs::{SqsPoller, pause_after},
         stop::Stop,
     },
     template::model::SqsSource,
@@ -109,4 +109,38 @@ async fn batches_run_side_by_side_up_to_the_concurrency() {
     emptied(&queue).await;
     assert_eq!(function.calls(), 6);
     assert_eq!(function.most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn messages_that_a_function_died_with_come_again_when_nothing_can_hold_them_any_more() {
+    let queue = Arc::new(MemoryQueue { visibility: Duration::from_secs(180), ..MemoryQueue::default() });
+    let function = Function::new(|event| {
+        let died = event["Records"][0]["body"] == "died";
+        Err(if died { "crashed" } else { "as it said" })
+    });
+    let source = SqsSource { batch_size: 1, window: Duration::ZERO, ..sqs_source() };
+    queue.push("1", "died");
+    queue.push("2", "failed");
+    let (poller, _stop) = sqs(&queue, &function, source);
+    while function.calls() < 2 || poller.is_busy() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let pauses: Vec<_> = queue
+        .messages
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(visible, _)| visible.duration_since(Instant::now()).as_secs())
+        .collect();
+    assert!((60..=70).contains(&pauses[0]), "{pauses:?}");
+    assert!((0..=2).contains(&pauses[1]), "{pauses:?}");
+}
+
+#[test]
+fn no_message_dies_before_what_may_hold_it_lets_it_go() {
+    for most in 2..=20 {
+        let pauses: Vec<_> = (1..most).map(|receives| pause_after(receives, Some(most))).collect();
+        let held = Duration::from_secs(tocsin_domain::push::RESERVED_SECONDS);
+        assert!(pauses.iter().sum::<Duration>() > held, "{most}: {pauses:?}");
+    }
 }
