@@ -30,7 +30,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -49,6 +49,8 @@ const IDLE: Duration = Duration::from_millis(100);
 const LULL: Duration = Duration::from_secs(2);
 /// How long a log that can is asked to wait.
 const LONG_POLL: Duration = Duration::from_millis(500);
+/// How long the last commit and the end of the log's clients may take: the log may be out of reach.
+const CLOSE: Duration = Duration::from_secs(2);
 /// After an error of the log.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -131,10 +133,8 @@ impl<L: RecordLog> Poller<L> {
     pub(crate) async fn lag(&self) -> Result<u64, LogError> {
         let ends = self.log.ends().await?;
         let done = self.done.now().starts;
-        let lag = ends
-            .iter()
-            .map(|(partition, end)| u64::try_from(end - done.get(partition).unwrap_or(end)).unwrap_or(0))
-            .sum();
+        // An end before what is done is that of a topic that was made anew, and is not read yet: not done either.
+        let lag = ends.iter().map(|(partition, end)| end.abs_diff(*done.get(partition).unwrap_or(end))).sum();
         self.batches.metrics.lag.store(lag, Ordering::Relaxed);
         Ok(lag)
     }
@@ -153,10 +153,18 @@ impl<L: RecordLog> Poller<L> {
     pub(crate) async fn stopped(&self) {
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         while tasks.join_next().await.is_some() {}
-        if let Err(error) = self.log.commit(self.done.now().starts).await {
-            tracing::debug!(%error, "the last offsets were not committed: their records come again");
+        match timeout(CLOSE, self.log.commit(self.done.now().starts)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the last offsets were not committed: their records come again");
+            }
+            Err(_) => {
+                tracing::debug!("the last offsets were not committed in time: their records come again");
+            }
         }
-        self.log.close().await;
+        if timeout(CLOSE, self.log.close()).await.is_err() {
+            tracing::debug!("the log's clients did not close in time");
+        }
     }
 }
 
@@ -229,7 +237,12 @@ async fn commit_offsets<L: RecordLog>(log: Arc<L>, done: Arc<Done>, stopping: St
         if new.is_empty() {
             continue;
         }
-        match log.commit(new.clone()).await {
+        let outcome = tokio::select! {
+            outcome = log.commit(new.clone()) => outcome,
+            // The last commit has them too.
+            () = stopping.requested() => return,
+        };
+        match outcome {
             Ok(()) => {
                 failing = false;
                 committed.starts.extend(new);
@@ -239,7 +252,10 @@ async fn commit_offsets<L: RecordLog>(log: Arc<L>, done: Arc<Done>, stopping: St
                     tracing::warn!(%error, "offsets could not be committed, and are tried again");
                 }
                 failing = true;
-                tokio::time::sleep(AFTER_ERROR).await;
+                tokio::select! {
+                    () = tokio::time::sleep(AFTER_ERROR) => {}
+                    () = stopping.requested() => return,
+                }
                 done.changed.notify_one();
             }
         }

@@ -154,20 +154,20 @@ impl EventSources {
     /// Waits until nothing is left to do: no record or message is undone, in any source, twice in a row, since what one
     /// source does may be work for another. Returns false if that is not so by `deadline`, or if a service is out of reach.
     pub async fn drain(&self, deadline: Instant) -> bool {
-        let mut quiet = 0;
-        while quiet < 2 {
-            quiet = match self.lag().await {
-                Ok(0) => quiet + 1,
-                _ => 0,
-            };
-            if Instant::now() >= deadline {
-                return false;
+        let drained = async {
+            let mut quiet = 0;
+            while quiet < 2 {
+                quiet = match self.lag().await {
+                    Ok(0) => quiet + 1,
+                    _ => 0,
+                };
+                if quiet < 2 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
             }
-            if quiet < 2 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-        true
+        };
+        // Around all of it: a service that is out of reach may take its time to say so.
+        tokio::time::timeout_at(deadline, drained).await.is_ok()
     }
 
     /// How many records and messages are undone. Brings the metrics up to date.
@@ -185,7 +185,7 @@ impl EventSources {
     /// Brings back what lies in a dead-letter queue, named by its logical id: messages go back to their queue, records are
     /// handed to their function once more.
     pub async fn redrive(&self, queue: &str) -> Result<Redriven, SourceError> {
-        let from = self.queue(queue, "redrive")?;
+        let from = self.queue(queue, "the redrive")?;
         if let Some(source) = self.redrives.get(queue) {
             let to = self.queue(source, queue)?;
             return Ok(redrive::messages(&*from, &*to).await?);
