@@ -149,7 +149,7 @@ pub struct FunctionSnapshot {
     pub p50_ms: Option<f64>,
     /// 99th percentile of the durations.
     pub p99_ms: Option<f64>,
-    /// See [`FunctionMetrics::peak_memory`]. 0 where the system does not tell.
+    /// See [`FunctionMetrics::peak_memory`]. 0 where the system does not tell: only Linux does.
     pub peak_memory_bytes: u64,
 }
 
