@@ -5,6 +5,8 @@
 //! time must be no harm. A record that cannot be read is reported alone, and ends in the dead-letter queue; its reason is
 //! in our log, since AWS's document has none.
 //!
+//! An invocation that runs out of time answers what it has done, and has the rest brought again.
+//!
 //! The events are read here, and not by `aws_lambda_events`, since that reads a record's headers, too, and fails the
 //! whole batch over one that it cannot. The answer is not there at all.
 
@@ -21,7 +23,10 @@ use tocsin_domain::{
     post_log::{Change, PostRecord},
 };
 
-use crate::metrics::{self, Metric};
+use crate::{
+    deadline::Deadline,
+    metrics::{self, Metric},
+};
 
 /// A batch of the log: the event of a Kafka event source, as far as it is needed.
 #[derive(Debug, Default, Deserialize)]
@@ -73,16 +78,15 @@ struct Received {
 /// Hands the posts of a batch, each once, to `handle`, which answers for each in turn.
 pub async fn posts(
     event: KafkaEvent,
+    deadline: Deadline,
     handle: impl AsyncFn(&[Post]) -> Vec<Result<()>>,
 ) -> KafkaBatchResponse {
     let (received, mut failed) = read(event);
     metrics::count(Metric::RecordsRefused, failed.len());
     let (posts, items): (Vec<_>, Vec<_>) = received.into_iter().map(|one| (one.post, one.items)).unzip();
-    let mut outcomes = each_caught(&posts, handle).await.into_iter();
+    let outcomes = each(&posts, deadline, &handle).await;
     let (mut done, mut failures) = (Vec::new(), 0);
-    for (post, items) in posts.iter().zip(items) {
-        let outcome =
-            outcomes.next().unwrap_or_else(|| Err(Error::unavailable("a consumer", "it did not answer")));
+    for ((post, items), outcome) in posts.iter().zip(items).zip(outcomes) {
         match outcome {
             Ok(()) => done.push(post.created_at),
             Err(error) => {
@@ -133,34 +137,80 @@ fn record(value: Option<&str>) -> Result<PostRecord> {
     PostRecord::from_json(&bytes)
 }
 
-/// Handles all at once. Where that panics, each alone, so that one does not take the others with it.
-async fn each_caught(posts: &[Post], handle: impl AsyncFn(&[Post]) -> Vec<Result<()>>) -> Vec<Result<()>> {
-    if posts.is_empty() {
-        return Vec::new();
-    }
-    let panicked = || Error::unreadable("a post", "its handling panicked");
-    let caught = async |posts: &[Post]| AssertUnwindSafe(handle(posts)).catch_unwind().await.ok();
-    if let Some(outcomes) = caught(posts).await {
-        return outcomes;
-    }
-    if posts.len() == 1 {
-        return vec![Err(panicked())];
-    }
+/// How many posts are handed over at once. Those behind them begin when these are done, so that an invocation that runs
+/// out of time has got somewhere.
+const AT_ONCE: usize = 25;
+
+/// How many posts are found to fail alone, and none to be done, before it is taken for a service's failure.
+const FEW: usize = 3;
+
+/// Handles posts, some at once, and answers for each in turn. Where they fail together, each is tried alone, so that one
+/// does not take the others with it; unless a service is away, which would fail them all again.
+async fn each(
+    posts: &[Post],
+    deadline: Deadline,
+    handle: &impl AsyncFn(&[Post]) -> Vec<Result<()>>,
+) -> Vec<Result<()>> {
     let mut outcomes = Vec::with_capacity(posts.len());
-    for post in posts {
-        let outcome =
-            caught(std::slice::from_ref(post)).await.and_then(|outcomes| outcomes.into_iter().next());
-        outcomes.push(outcome.unwrap_or_else(|| Err(panicked())));
+    let mut service_is_away = false;
+    for together in posts.chunks(AT_ONCE) {
+        let mut answers = attempt(together, deadline, handle).await;
+        if together.len() > 1 && !service_is_away && answers.iter().all(Result::is_err) {
+            service_is_away = !each_alone(together, &mut answers, deadline, handle).await;
+        }
+        outcomes.append(&mut answers);
     }
     outcomes
+}
+
+/// Tries each post alone, and puts its answer in place of the one that it had; answers whether that made sense to the end.
+async fn each_alone(
+    posts: &[Post],
+    answers: &mut [Result<()>],
+    deadline: Deadline,
+    handle: &impl AsyncFn(&[Post]) -> Vec<Result<()>>,
+) -> bool {
+    let (mut done, mut unavailable) = (0, 0);
+    for (post, answer) in posts.iter().zip(answers) {
+        if deadline.is_over() || (done == 0 && unavailable == FEW) {
+            return false;
+        }
+        if let Some(alone) = attempt(std::slice::from_ref(post), deadline, handle).await.pop() {
+            *answer = alone;
+        }
+        match answer {
+            Ok(()) => done += 1,
+            Err(Error::Unavailable { .. }) => unavailable += 1,
+            Err(_) => {}
+        }
+    }
+    true
+}
+
+/// Handles posts together; answers for each in turn, also where they panic, or run out of time.
+async fn attempt(
+    posts: &[Post],
+    deadline: Deadline,
+    handle: &impl AsyncFn(&[Post]) -> Vec<Result<()>>,
+) -> Vec<Result<()>> {
+    let work = Box::pin(AssertUnwindSafe(handle(posts)).catch_unwind());
+    let (mut answers, missing): (Vec<_>, fn() -> Error) = match deadline.keep(work).await {
+        Ok(Ok(answers)) => (answers, || Error::unavailable("a consumer", "it did not answer")),
+        Ok(Err(_)) => (Vec::new(), || Error::unreadable("a post", "its handling panicked")),
+        Err(_) => (Vec::new(), || Error::unavailable("the function", "it ran out of time")),
+    };
+    answers.resize_with(posts.len(), || Err(missing()));
+    answers
 }
 
 /// Hands each message of a batch of a queue to `handle`, all at once.
 pub async fn messages<T: DeserializeOwned>(
     event: SqsEvent,
+    deadline: Deadline,
     handle: impl AsyncFn(T) -> Result<()>,
 ) -> SqsBatchResponse {
-    let outcomes = join_all(event.records.into_iter().map(|message| one_message(message, &handle))).await;
+    let each = event.records.into_iter().map(|message| one_message(message, deadline, &handle));
+    let outcomes = join_all(each).await;
     let mut response = SqsBatchResponse::default();
     outcomes.into_iter().flatten().for_each(|message_id| response.add_failure(message_id));
     response
@@ -169,6 +219,7 @@ pub async fn messages<T: DeserializeOwned>(
 /// Handles one message; answers its id if it failed.
 async fn one_message<T: DeserializeOwned>(
     message: SqsMessage,
+    deadline: Deadline,
     handle: &impl AsyncFn(T) -> Result<()>,
 ) -> Option<String> {
     let message_id = message.message_id.unwrap_or_default();
@@ -180,9 +231,11 @@ async fn one_message<T: DeserializeOwned>(
             return Some(message_id);
         }
     };
-    let outcome = AssertUnwindSafe(handle(job)).catch_unwind().await;
-    let outcome = outcome.unwrap_or_else(|_| Err(Error::unreadable("a message", "its handling panicked")));
-    let error = outcome.err()?;
+    let error = match deadline.keep(AssertUnwindSafe(handle(job)).catch_unwind()).await {
+        Ok(Ok(Ok(()))) => return None,
+        Ok(Ok(Err(error))) | Err(error) => error,
+        Ok(Err(_)) => Error::unreadable("a message", "its handling panicked"),
+    };
     tracing::error!(%error, message_id, "a message failed, and is tried again");
     metrics::count(Metric::RecordsFailed, 1);
     Some(message_id)
@@ -200,6 +253,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::deadline::tests::within;
 
     fn post(title: &str) -> Post {
         let now = time::now();
@@ -227,7 +281,7 @@ mod tests {
     }
 
     async fn run(event: KafkaEvent, handle: impl AsyncFn(&[Post]) -> Vec<Result<()>>) -> Value {
-        serde_json::to_value(posts(event, handle).await).unwrap()
+        serde_json::to_value(posts(event, Deadline::default(), handle).await).unwrap()
     }
 
     fn failures(items: &[(&str, i64)]) -> Value {
@@ -273,6 +327,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_fails_all_is_found_and_reported_alone() {
+        let event = batch(&[value(&post("a")), value(&post("bad")), value(&post("c"))], &[]);
+        let answer = run(event, async |posts| {
+            let bad = posts.iter().any(|post| post.title == "bad");
+            let outcome = || if bad { Err(Error::unavailable("timelines", "too large")) } else { Ok(()) };
+            posts.iter().map(|_| outcome()).collect()
+        });
+        assert_eq!(answer.await, failures(&[("posts-0", 11)]));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_away_is_asked_a_few_times_only() {
+        let values: Vec<_> = (0..3 * AT_ONCE).map(|_| value(&post("a"))).collect();
+        let asked = RefCell::new(0);
+        let answer = run(batch(&values, &[]), async |posts| {
+            *asked.borrow_mut() += 1;
+            posts.iter().map(|_| Err(Error::unavailable("posts", "down"))).collect()
+        });
+        assert_eq!(answer.await["batchItemFailures"].as_array().unwrap().len(), values.len());
+        assert_eq!(asked.into_inner(), 3 + FEW);
+    }
+
+    #[tokio::test]
+    async fn an_invocation_that_runs_out_of_time_answers_what_it_has_done() {
+        let values: Vec<_> = (0..=AT_ONCE).map(|_| value(&post("a"))).collect();
+        let last = 10 + i64::try_from(AT_ONCE).unwrap();
+        let calls = RefCell::new(0);
+        let answer = posts(batch(&values, &[]), within(200), async |posts| {
+            *calls.borrow_mut() += 1;
+            if *calls.borrow() > 1 {
+                std::future::pending::<()>().await;
+            }
+            posts.iter().map(|_| Ok(())).collect()
+        });
+        assert_eq!(serde_json::to_value(answer.await).unwrap(), failures(&[("posts-0", last)]));
+        let records: Vec<_> = ["1", "2"].map(|n| json!({"messageId": n, "body": n})).into();
+        let event = serde_json::from_value(json!({"Records": records})).unwrap();
+        let answer = messages(event, within(200), async |number: u32| {
+            if number == 2 {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        });
+        let failed = json!({"batchItemFailures": [{"itemIdentifier": "2"}]});
+        assert_eq!(serde_json::to_value(answer.await).unwrap(), failed);
+    }
+
+    #[tokio::test]
     async fn what_is_not_answered_for_is_tried_again() {
         let event = batch(&[value(&post("a")), value(&post("b"))], &[]);
         assert_eq!(run(event, async |_| vec![Ok(())]).await, failures(&[("posts-0", 11)]));
@@ -284,7 +386,7 @@ mod tests {
         let message = |id: &str, body: &str| json!({"messageId": id, "body": body});
         let records = [message("1", "7"), message("2", "not a number"), message("3", "8"), message("4", "9")];
         let event = serde_json::from_value(json!({"Records": records})).unwrap();
-        let answer = messages(event, async |number: u32| {
+        let answer = messages(event, Deadline::default(), async |number: u32| {
             assert_ne!(number, 9, "the panic of the test");
             if number == 8 { Err(Error::unavailable("pushes", "down")) } else { Ok(()) }
         });

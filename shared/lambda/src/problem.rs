@@ -61,12 +61,12 @@ fn refused(refusal: &Refusal, request_id: &str) -> Response {
         Some(wait) => response.with("retry-after", wait.as_millis().div_ceil(1_000).max(1).to_string()),
         None => response,
     };
-    match refusal.kind {
+    match (refusal.kind, refusal.code) {
         // RFC 9110, 15.5.2 asks for it; RFC 6750, 3.1 names an error only where a token was sent.
-        Kind::Unauthenticated if refusal.code.ends_with("token_invalid") => {
+        (Kind::Unauthenticated, "token_invalid" | "session_invalid") => {
             response.with("www-authenticate", r#"Bearer error="invalid_token""#)
         }
-        Kind::Unauthenticated => response.with("www-authenticate", "Bearer"),
+        (Kind::Unauthenticated, _) => response.with("www-authenticate", "Bearer"),
         _ => response,
     }
 }
@@ -190,5 +190,9 @@ mod tests {
             (&json!(401), &json!("Bearer"))
         );
         assert_eq!(body.get("errors"), None);
+        for code in ["token_invalid", "session_invalid"] {
+            let (invalid, _) = sent(Refusal::new(Kind::Unauthenticated, code, "it is not valid"));
+            assert_eq!(invalid["headers"]["www-authenticate"], r#"Bearer error="invalid_token""#, "{code}");
+        }
     }
 }

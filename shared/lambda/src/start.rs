@@ -8,7 +8,6 @@ use std::{
     env,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
-    time::{Duration, SystemTime},
 };
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
@@ -23,6 +22,7 @@ use tracing::Instrument as _;
 
 use crate::{
     batch::{self, KafkaBatchResponse, KafkaEvent},
+    deadline::Deadline,
     logs, problem,
     request::{HttpEvent, Request},
     response::Response,
@@ -37,36 +37,25 @@ pub fn http<P: Setting>(handle: impl AsyncFn(&P, &Request) -> Result<Response>) 
     })
 }
 
-/// How long before the time limit of an invocation a request is answered all the same, with a problem of ours.
-const MARGIN: Duration = Duration::from_millis(300);
-
 async fn answer<P>(
     ports: &P,
     handle: &impl AsyncFn(&P, &Request) -> Result<Response>,
     request: &Request,
     context: &Context,
 ) -> Response {
-    let left =
-        context.deadline().duration_since(SystemTime::now()).ok().and_then(|left| left.checked_sub(MARGIN));
     let work = AssertUnwindSafe(handle(ports, request)).catch_unwind();
-    let outcome = match left {
-        Some(left) => tokio::time::timeout(left, work).await,
-        // The invoker set no limit that makes sense, as tools do: there is none.
-        None => Ok(work.await),
-    };
-    match outcome {
+    match Deadline::of(context).keep(work).await {
         Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(error))) => problem::response(&error, request.id()),
+        Ok(Ok(Err(error))) | Err(error) => problem::response(&error, request.id()),
         // The panic's hook has logged it.
         Ok(Err(_)) => problem::internal(request.id()),
-        Err(_) => problem::response(&Error::unavailable("the function", "it ran out of time"), request.id()),
     }
 }
 
 /// Consumes the log: the handler is given the posts of a batch, and answers for each in turn.
 pub fn posts<P: Setting>(handle: impl AsyncFn(&P, &[Post]) -> Vec<Result<()>>) -> ExitCode {
     run(&async move |ports: &P, event: KafkaEvent, context: &Context| -> Result<KafkaBatchResponse> {
-        let work = batch::posts(event, async |posts: &[Post]| handle(ports, posts).await);
+        let work = batch::posts(event, Deadline::of(context), async |posts: &[Post]| handle(ports, posts).await);
         Ok(work.instrument(logs::invocation(&context.request_id)).await)
     })
 }
@@ -74,7 +63,7 @@ pub fn posts<P: Setting>(handle: impl AsyncFn(&P, &[Post]) -> Vec<Result<()>>) -
 /// Consumes a queue: the handler is given one message at a time, several at once.
 pub fn messages<P: Setting, T: DeserializeOwned>(handle: impl AsyncFn(&P, T) -> Result<()>) -> ExitCode {
     run(&async move |ports: &P, event: SqsEvent, context: &Context| -> Result<SqsBatchResponse> {
-        let work = batch::messages(event, async |message: T| handle(ports, message).await);
+        let work = batch::messages(event, Deadline::of(context), async |message: T| handle(ports, message).await);
         Ok(work.instrument(logs::invocation(&context.request_id)).await)
     })
 }
