@@ -19,7 +19,7 @@ use crate::{
     bench::Bench,
     checks,
     cloud::{self, CloudArgs},
-    data::Keep,
+    data::{self, Keep},
     demo, installation, local_routes, replay,
     runtime::{LogLevel, Logs},
     services::{Death, Endpoints},
@@ -47,6 +47,9 @@ struct Settings {
     /// Keep no data, and leave alone what is kept
     #[arg(long, global = true)]
     in_memory: bool,
+    /// The folder of kept data; `services.env` is beside it
+    #[arg(long, global = true, value_name = "FOLDER", hide = true)]
+    data: Option<PathBuf>,
     /// A value of a parameter of template.yaml
     #[arg(long = "parameter", global = true, value_name = "NAME=VALUE", value_parser = name_and_value)]
     parameters: Vec<(String, String)>,
@@ -116,6 +119,7 @@ impl Settings {
             root: stack::workspace(),
             port: self.port,
             keep,
+            data: self.data.clone().unwrap_or_else(|| stack::workspace().join(data::FOLDER)),
             parameters: self.parameters.iter().cloned().collect::<BTreeMap<_, _>>(),
             logs: Logs::to_stderr(self.log_level),
             say: Arc::new(tell),
@@ -244,7 +248,10 @@ async fn services(settings: &Settings) -> Result<ExitCode> {
         foundation = Foundation::lay(&options, &base_url, false) => foundation?,
         () = told_to_end() => return Ok(ExitCode::SUCCESS),
     };
-    let file = options.root.join(".local/services.env");
+    let file = options.data.with_file_name("services.env");
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
     fs::write(&file, env_file(&foundation.environment()))
         .with_context(|| format!("cannot write {}", file.display()))?;
     tell_services(foundation.endpoints());

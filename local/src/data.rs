@@ -7,15 +7,16 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// What the folder holds is made by `local` alone, and may be deleted at any time.
-const FOLDER: &str = ".local/data";
+/// The folder in the workspace, unless another is chosen. What it holds is made by `local` alone, and may be deleted at any
+/// time.
+pub const FOLDER: &str = ".local/data";
 
 /// Where to keep data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// Nowhere: each stack begins empty, and many run side by side.
     Nothing,
-    /// In the workspace's folder.
+    /// In a folder.
     Everything,
     /// There too, but what is there now goes first.
     Afresh,
@@ -29,15 +30,14 @@ pub struct DataFolder {
 }
 
 impl DataFolder {
-    /// Takes the folder of the workspace at `root`; `None` if nothing is kept.
-    pub fn take(root: &Path, keep: Keep) -> Result<Option<Self>> {
+    /// Takes the folder; `None` if nothing is kept.
+    pub fn take(folder: &Path, keep: Keep) -> Result<Option<Self>> {
         if keep == Keep::Nothing {
             return Ok(None);
         }
-        let folder = root.join(FOLDER);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         // Beside the folder, so that it outlives what is in it.
-        let lock = File::create(root.join(".local/data.lock"))?;
+        let lock = File::create(folder.with_extension("lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -46,10 +46,10 @@ impl DataFolder {
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data"),
         }
         if keep == Keep::Afresh {
-            fs::remove_dir_all(&folder)?;
-            fs::create_dir(&folder)?;
+            fs::remove_dir_all(folder)?;
+            fs::create_dir(folder)?;
         }
-        Ok(Some(Self { folder, _lock: lock }))
+        Ok(Some(Self { folder: folder.to_owned(), _lock: lock }))
     }
 
     /// The storage's file.
@@ -72,17 +72,18 @@ mod tests {
     #[test]
     fn data_has_one_user_and_begins_afresh() {
         let root = std::env::temp_dir().join(format!("tocsin-data-{}", uuid::Uuid::new_v4()));
-        let kept = DataFolder::take(&root, Keep::Everything).unwrap().unwrap();
+        let folder = root.join("data");
+        let kept = DataFolder::take(&folder, Keep::Everything).unwrap().unwrap();
         fs::write(kept.storage(), "x").unwrap();
-        let error = DataFolder::take(&root, Keep::Everything).unwrap_err();
+        let error = DataFolder::take(&folder, Keep::Everything).unwrap_err();
         assert!(error.to_string().contains("--in-memory"), "{error}");
         drop(kept);
-        let again = DataFolder::take(&root, Keep::Everything).unwrap().unwrap();
+        let again = DataFolder::take(&folder, Keep::Everything).unwrap().unwrap();
         assert!(again.storage().is_file());
         drop(again);
-        let fresh = DataFolder::take(&root, Keep::Afresh).unwrap().unwrap();
+        let fresh = DataFolder::take(&folder, Keep::Afresh).unwrap().unwrap();
         assert!(!fresh.storage().exists());
-        assert!(DataFolder::take(&root, Keep::Nothing).unwrap().is_none());
+        assert!(DataFolder::take(&folder, Keep::Nothing).unwrap().is_none());
         drop(fresh);
         fs::remove_dir_all(root).unwrap();
     }

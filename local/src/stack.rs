@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     builds::Builds,
-    data::{DataFolder, Keep},
+    data::{self, DataFolder, Keep},
     event_sources::{self, Backoff, BrokerKind, EventSources},
     http_api::{HttpApi, Routes, Server},
     local_routes,
@@ -52,8 +52,10 @@ pub struct Options {
     pub root: PathBuf,
     /// Where the front door listens on 127.0.0.1; 0 is any free port.
     pub port: u16,
-    /// Where data is kept.
+    /// What becomes of data.
     pub keep: Keep,
+    /// The folder of data that is kept.
+    pub data: PathBuf,
     /// Values of the template's parameters, over those that a machine's stack has.
     pub parameters: BTreeMap<String, String>,
     /// Where the functions' lines go.
@@ -76,6 +78,7 @@ impl Options {
             root: workspace(),
             port: 0,
             keep: Keep::Nothing,
+            data: workspace().join(data::FOLDER),
             parameters: BTreeMap::new(),
             logs: Logs::to_stderr(LogLevel::Error),
             say: Arc::new(|_| {}),
@@ -127,7 +130,7 @@ impl Foundation {
     /// the API will be.
     pub async fn lay(options: &Options, base_url: &str, functions: bool) -> Result<Self> {
         let template = Template::read(&options.root.join("template.yaml"))?;
-        let data = DataFolder::take(&options.root, options.keep)?;
+        let data = DataFolder::take(&options.data, options.keep)?;
         let key = match &data {
             Some(data) => SigningKey::kept_in(&data.signing_key())?,
             None => SigningKey::generate()?,
