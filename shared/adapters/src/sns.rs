@@ -9,8 +9,9 @@ use aws_sdk_sns::{
 };
 use serde_json::{Value, json};
 use tocsin_domain::{
-    Error, Result,
+    Error, Refusal, Result,
     device::{Device, DeviceId, DeviceToken, Platform},
+    error::Invalid,
     ids::UserId,
     post::Severity,
     push::{Endpoint, Published, Push, PushGateway},
@@ -87,8 +88,12 @@ impl PushGateway for SnsPushGateway {
             }
             Err(error) => match error.as_service_error() {
                 Some(CreatePlatformEndpointError::InvalidParameterException(refusal)) => {
-                    let existing = refusal.message().and_then(existing_endpoint);
-                    existing.ok_or_else(|| failed(SERVICE)(error))?
+                    let message = refusal.message().unwrap_or_default();
+                    match existing_endpoint(message) {
+                        Some(arn) => arn,
+                        None if is_bad_token(message) => return Err(token_refusal().into()),
+                        None => return Err(failed(SERVICE)(error)),
+                    }
                 }
                 _ => return Err(failed(SERVICE)(error)),
             },
@@ -145,6 +150,18 @@ fn existing_endpoint(message: &str) -> Option<String> {
     let (_, rest) = message.split_once("Endpoint arn:")?;
     let (arn, _) = rest.split_once(" already exists")?;
     Some(format!("arn:{arn}"))
+}
+
+/// `Invalid parameter: Token Reason: iOS device tokens must be no more than 400 hexadecimal characters`, and what else it
+/// says of tokens; of the application's ARN it says `PlatformApplicationArn Reason: …`.
+fn is_bad_token(message: &str) -> bool {
+    message.contains("Invalid parameter: Token ")
+}
+
+fn token_refusal() -> Refusal {
+    Refusal::invalid(vec![
+        Invalid::new("invalid_token", "the platform does not know such tokens").at("/token"),
+    ])
 }
 
 /// SNS says so of an endpoint that was deleted: `Invalid parameter: TargetArn Reason: No endpoint found for the target arn
@@ -240,6 +257,17 @@ mod tests {
                        exists with the same Token, but different attributes.";
         assert_eq!(existing_endpoint(message).as_deref(), Some("arn:aws:sns:eu-north-1:1:endpoint/GCM/t/5e"));
         assert_eq!(existing_endpoint("Invalid parameter: PlatformApplicationArn"), None);
+    }
+
+    #[test]
+    fn a_bad_token_is_told_from_a_bad_setting() {
+        for message in [
+            "Invalid parameter: Token Reason: iOS device tokens must be no more than 400 hexadecimal characters",
+            "Invalid parameter: Token Reason: must be at least 1 characters long",
+        ] {
+            assert!(is_bad_token(message), "{message}");
+        }
+        assert!(!is_bad_token("Invalid parameter: PlatformApplicationArn Reason: Wrong number of slashes"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ async fn conformance() {
     subscriptions::subscriptions(&MemorySubscriptions::default()).await;
     subscriptions::categories(&MemoryCategories::default()).await;
     pushes::devices(&MemoryDevices::default()).await;
+    pushes::repairs(&MemoryDevices::default()).await;
     pushes::deliveries(&MemoryDeliveries::default()).await;
     rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
     timelines::timelines(&MemoryTimelines::default()).await;

@@ -55,6 +55,42 @@ pub async fn devices(devices: &impl DeviceEditor) {
     assert_eq!(devices.of(ada).await.unwrap().len(), 3);
 }
 
+/// What a push finds out about a device changes it only where nobody else has.
+pub async fn repairs(devices: &impl DeviceEditor) {
+    let now = time::now();
+    let (ada, eve) = (user(), user());
+    let seen = device("phone", "four", now);
+    let repaired = Device { endpoint: device("x", "five", now).endpoint, ..seen.clone() };
+    assert!(!devices.repair(ada, &seen, &repaired.endpoint).await.unwrap(), "it is not there");
+    assert!(!devices.remove_if(ada, &seen).await.unwrap(), "it is not there");
+    assert_eq!(devices.of(ada).await.unwrap(), []);
+
+    devices.put(ada, &seen).await.unwrap();
+    assert!(!devices.repair(eve, &seen, &repaired.endpoint).await.unwrap(), "it is not hers");
+    assert!(devices.repair(ada, &seen, &repaired.endpoint).await.unwrap());
+    assert_eq!(devices.of(ada).await.unwrap(), from_ref(&repaired));
+    assert!(!devices.remove_if(ada, &seen).await.unwrap(), "it has another endpoint");
+    assert!(!devices.remove_if(eve, &repaired).await.unwrap(), "it is not hers");
+
+    let again = Device { updated_at: time::after(now, 1), ..repaired.clone() };
+    devices.put(ada, &again).await.unwrap();
+    assert!(!devices.remove_if(ada, &repaired).await.unwrap(), "it was put again, with the same token");
+    let renewed = Device { token: device("x", "six", now).token, ..again.clone() };
+    devices.put(ada, &renewed).await.unwrap();
+    assert!(!devices.remove_if(ada, &again).await.unwrap(), "it has another token");
+    assert!(!devices.repair(ada, &again, &seen.endpoint).await.unwrap(), "it has another token");
+    assert_eq!(devices.of(ada).await.unwrap(), from_ref(&renewed));
+    assert!(devices.remove_if(ada, &renewed).await.unwrap());
+    assert_eq!(devices.of(ada).await.unwrap(), []);
+
+    // The token is free again, and taken from one by another.
+    devices.put(eve, &renewed).await.unwrap();
+    devices.put(ada, &renewed).await.unwrap();
+    assert!(!devices.repair(eve, &renewed, &seen.endpoint).await.unwrap());
+    assert!(!devices.remove_if(eve, &renewed).await.unwrap());
+    assert_eq!(devices.of(ada).await.unwrap(), [renewed]);
+}
+
 /// A push is one try's at a time, and once done it stays so.
 pub async fn deliveries(deliveries: &impl Deliveries) {
     let now = time::now();

@@ -168,9 +168,19 @@ pub trait DeviceEditor: Devices {
     fn put(&self, owner: UserId, device: &Device) -> impl Future<Output = Result<()>> + Send;
     /// Removes a device, and answers what it was.
     fn remove(&self, owner: UserId, id: &DeviceId) -> impl Future<Output = Result<Option<Device>>> + Send;
+    /// Gives a device another endpoint, if it is still there with the token that was seen; answers whether it was.
+    fn repair(
+        &self,
+        owner: UserId,
+        seen: &Device,
+        endpoint: &Endpoint,
+    ) -> impl Future<Output = Result<bool>> + Send;
+    /// Removes a device, if it was not put again since it was seen; answers whether it was removed.
+    fn remove_if(&self, owner: UserId, seen: &Device) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// Adds a device, or gives it a new token. The endpoint comes first: a crash leaves one that the next try finds again.
+/// The one of the token before goes last.
 pub async fn put(
     devices: &impl DeviceEditor,
     gateway: &impl PushGateway,
@@ -189,6 +199,9 @@ pub async fn put(
     let endpoint = gateway.register(owner, &device_id, &token).await?;
     let device = Device { device_id, token, endpoint, created_at, updated_at: now };
     devices.put(owner, &device).await?;
+    if let Some(replaced) = known.filter(|known| known.endpoint != device.endpoint) {
+        unregister(gateway, &replaced.endpoint).await;
+    }
     Ok(device)
 }
 
@@ -200,8 +213,14 @@ pub async fn remove(
     device_id: &DeviceId,
 ) -> Result<()> {
     let device = devices.remove(owner, device_id).await?.ok_or_else(|| Refusal::not_found("device"))?;
-    if let Err(error) = gateway.unregister(&device.endpoint).await {
-        tracing::warn!(%error, "an endpoint of a removed device stays behind");
-    }
+    unregister(gateway, &device.endpoint).await;
     Ok(())
+}
+
+/// Removes the endpoint of a token that no device has any more. If it stays behind, nothing is sent to it; if somebody
+/// has put the token meanwhile, it is made again with their next push.
+pub(crate) async fn unregister(gateway: &impl PushGateway, endpoint: &Endpoint) {
+    if let Err(error) = gateway.unregister(endpoint).await {
+        tracing::warn!(%error, "an endpoint without a device stays behind");
+    }
 }

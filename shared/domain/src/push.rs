@@ -1,8 +1,10 @@
 //! Pushes: from a post's audience to the phones.
 //!
 //! `notify-subscribers` cuts an audience into [`PushJob`]s, and `deliver-push` does one each. What is promised: every
-//! device gets a push, and a repetition does not ring twice. A push is reserved before it is sent and recorded after;
-//! only a crash between the two can send one twice, and a phone shows that as one, by its collapse key.
+//! device gets a push, and to do a job again rings nobody again. For that a push is reserved before it is sent, and
+//! recorded after. It is sent twice only where the record is missing though the gateway took the push: the gateway's
+//! answer got lost, the function died in between, or nothing could be recorded for several tries. The phone then shows
+//! the second in place of the first, by its collapse key, but may sound again.
 
 use std::{future::Future, time::Duration};
 
@@ -10,13 +12,13 @@ use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result,
+    Error, Result,
     audience::{self, Audience},
-    device::{Device, DeviceEditor, DeviceId, DeviceToken},
+    device::{self, Device, DeviceEditor, DeviceId, DeviceToken},
     ids::{PostId, SubscriptionId, UserId},
     post::Post,
     posts,
-    time::Timestamp,
+    time::{self, Timestamp},
 };
 
 /// Takes push jobs.
@@ -77,7 +79,8 @@ pub struct Endpoint(pub String);
 
 /// Sends pushes to devices.
 pub trait PushGateway: Sync {
-    /// The endpoint of a device: the same again, where it has one, and switched on.
+    /// The endpoint of a device: the same again, where it has one, and switched on. A token that the platform does not
+    /// take is refused.
     fn register(
         &self,
         owner: UserId,
@@ -159,16 +162,18 @@ pub const RESERVED_SECONDS: u64 = 60;
 pub enum Outcome {
     /// The gateway took it.
     Pushed,
-    /// The device's token was dead; the device was removed.
+    /// The device's token was dead, and it was removed; or it went, or got another token, just before.
     DeviceGone,
-    /// The post was no longer listed when its turn came.
+    /// The post was too old, or no longer listed, when its turn came.
     Expired,
 }
 
 /// How many of a job's recipients are served at once.
 const CONCURRENT_RECIPIENTS: usize = 16;
-/// How long a push is worth delivering: a day.
-const TIME_TO_LIVE: Duration = Duration::from_hours(24);
+/// How long after a post its push is worth delivering, in seconds: a day.
+const TIME_TO_LIVE_SECONDS: u64 = 24 * 60 * 60;
+/// How often it is tried to record what became of a push: without the record it may be sent again.
+const MOST_RECORDINGS: usize = 3;
 
 /// The ports of [`Delivery::deliver`].
 #[derive(Debug)]
@@ -240,13 +245,15 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
             Reservation::Ours => {}
             Reservation::Done => return Ok(None),
             Reservation::Held => {
-                return Err(crate::Error::unavailable("deliveries", "another try holds this push"));
+                return Err(Error::unavailable("deliveries", "another try holds this push"));
             }
         }
-        let sent = if posts::is_listed(post, now) {
-            self.send(post, recipient, device).await
-        } else {
-            Ok(Outcome::Expired)
+        let sent = match time_to_live(post, now) {
+            Some(time_to_live) => {
+                let push = Push { post: post.clone(), because: recipient.subscription_id, time_to_live };
+                self.send(push, user_id, device.clone()).await
+            }
+            None => Ok(Outcome::Expired),
         };
         let outcome = match sent {
             Ok(outcome) => outcome,
@@ -256,27 +263,54 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
                 return Err(error);
             }
         };
-        self.deliveries.record(&key, recipient.subscription_id, outcome, now).await?;
+        self.record(&key, recipient.subscription_id, outcome, now).await;
         Ok(Some(outcome))
     }
 
-    async fn send(&self, post: &Post, recipient: PushRecipient, device: &Device) -> Result<Outcome> {
-        let because = recipient.subscription_id;
-        let push = Push { post: post.clone(), because, time_to_live: TIME_TO_LIVE };
-        let mut published = self.gateway.publish(device, &push).await?;
+    /// Records what became of a push. Where that fails, the push is done all the same: to fail the job would send it
+    /// again for certain, and without a record it is sent again only if the job comes again.
+    async fn record(&self, key: &PushKey, because: SubscriptionId, outcome: Outcome, now: Timestamp) {
+        for _ in 0..MOST_RECORDINGS {
+            let Err(error) = self.deliveries.record(key, because, outcome, now).await else { return };
+            tracing::warn!(%error, post_id = %key.post_id, device_id = %key.device_id, "a push is not recorded");
+        }
+    }
+
+    /// Sends a push to a device as it was seen. Its owner may change it at the same time, and then their change holds:
+    /// nothing that was removed comes back, and nothing that was put goes.
+    async fn send(&self, push: Push, owner: UserId, mut device: Device) -> Result<Outcome> {
+        let mut published = self.gateway.publish(&device, &push).await?;
         if published == Published::EndpointMissing {
-            let endpoint = self.gateway.register(recipient.user_id, &device.device_id, &device.token).await?;
-            let repaired = Device { endpoint, ..device.clone() };
-            self.devices.put(recipient.user_id, &repaired).await?;
-            published = self.gateway.publish(&repaired, &push).await?;
+            match self.gateway.register(owner, &device.device_id, &device.token).await {
+                Ok(endpoint) => {
+                    if !self.devices.repair(owner, &device, &endpoint).await? {
+                        // The endpoint stays: it is of the token's device, if there is one.
+                        return Ok(Outcome::DeviceGone);
+                    }
+                    device.endpoint = endpoint;
+                    published = self.gateway.publish(&device, &push).await?;
+                }
+                // The platform does not take the token any more: it is dead.
+                Err(Error::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         if published == Published::Accepted {
             return Ok(Outcome::Pushed);
         }
-        self.devices.remove(recipient.user_id, &device.device_id).await?;
-        self.gateway.unregister(&device.endpoint).await?;
+        if self.devices.remove_if(owner, &device).await? {
+            device::unregister(self.gateway, &device.endpoint).await;
+        }
         Ok(Outcome::DeviceGone)
     }
+}
+
+/// How long the push of a post is still worth delivering, if it is.
+fn time_to_live(post: &Post, now: Timestamp) -> Option<Duration> {
+    let stale = time::after(post.created_at, TIME_TO_LIVE_SECONDS);
+    let end = post.expires_at.map_or(stale, |expires| expires.min(stale));
+    let left = Duration::try_from(now.duration_until(end)).ok()?;
+    (posts::is_listed(post, now) && !left.is_zero()).then_some(left)
 }
 
 impl Tally {

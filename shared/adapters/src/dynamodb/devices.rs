@@ -14,7 +14,7 @@ use tocsin_domain::{
     time::Timestamp,
 };
 
-use super::{Action, Item, Table, Transacted, keys, read, read_all, text, write_all};
+use super::{Action, Item, Table, Transacted, keys, read, read_all, text, write, write_all};
 use crate::aws::failed;
 
 /// Devices by user.
@@ -142,6 +142,26 @@ impl DeviceEditor for DevicesTable {
         // A marker that stays behind by a crash names a device that is not there: whoever puts the token takes it over.
         self.table.transact(vec![self.delete_marker(&token_hash(&device.token), owner, id)]).await?;
         Ok(Some(device))
+    }
+
+    async fn repair(&self, owner: UserId, seen: &Device, endpoint: &Endpoint) -> Result<bool> {
+        let repair = self.table.update(keys(owner, &seen.device_id), "SET endpoint = :endpoint");
+        let repair = repair.on("token_hash = :hash").with(":hash", text(token_hash(&seen.token)));
+        let repair = repair.with(":endpoint", text(&endpoint.0));
+        Ok(matches!(self.table.transact(vec![repair]).await?, Transacted::Done))
+    }
+
+    async fn remove_if(&self, owner: UserId, seen: &Device) -> Result<bool> {
+        let hash = token_hash(&seen.token);
+        let delete = self
+            .table
+            .delete(keys(owner, &seen.device_id))
+            .on("token_hash = :hash AND endpoint = :endpoint AND updated_at = :updated_at")
+            .with(":hash", text(&hash))
+            .with(":endpoint", text(&seen.endpoint.0))
+            .with(":updated_at", write("a time", &seen.updated_at)?);
+        let actions = vec![delete, self.delete_marker(&hash, owner, &seen.device_id)];
+        Ok(matches!(self.table.transact(actions).await?, Transacted::Done))
     }
 }
 

@@ -6,7 +6,7 @@ use tocsin_domain::{
     Result,
     device::{Device, DeviceEditor, DeviceId, Devices},
     ids::{SubscriptionId, UserId},
-    push::{Deliveries, Outcome, PushKey, RESERVED_SECONDS, Reservation},
+    push::{Deliveries, Endpoint, Outcome, PushKey, RESERVED_SECONDS, Reservation},
     time::{self, Timestamp},
 };
 
@@ -35,6 +35,20 @@ impl DeviceEditor for MemoryDevices {
 
     async fn remove(&self, owner: UserId, id: &DeviceId) -> Result<Option<Device>> {
         Ok(self.devices.lock().remove(&(owner, id.to_string())))
+    }
+
+    async fn repair(&self, owner: UserId, seen: &Device, endpoint: &Endpoint) -> Result<bool> {
+        let mut devices = self.devices.lock();
+        let device = devices.get_mut(&(owner, seen.device_id.to_string()));
+        let device = device.filter(|device| device.token == seen.token);
+        Ok(device.map(|device| device.endpoint = endpoint.clone()).is_some())
+    }
+
+    async fn remove_if(&self, owner: UserId, seen: &Device) -> Result<bool> {
+        let mut devices = self.devices.lock();
+        let key = (owner, seen.device_id.to_string());
+        let is_as_seen = devices.get(&key) == Some(seen);
+        Ok(is_as_seen && devices.remove(&key).is_some())
     }
 }
 

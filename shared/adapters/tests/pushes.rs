@@ -1,0 +1,226 @@
+//! Pushes over the adapters in memory, while their owner changes a device, and while the record cannot be written.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
+
+use std::{
+    slice::from_ref,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tocsin_adapters::memory::{MemoryDeliveries, MemoryDevices, MemoryPushGateway};
+use tocsin_conformance::fixtures;
+use tocsin_domain::{
+    Error, Result,
+    device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
+    ids::{SubscriptionId, UserId},
+    post::Post,
+    push::{
+        Deliveries, Delivery, Endpoint, Outcome, Published, Push, PushGateway, PushJob, PushKey,
+        PushRecipient, RESERVED_SECONDS, Reservation, Tally,
+    },
+    time::{self, Timestamp},
+};
+
+/// What happens to Ada's phone right after the gateway has said what became of a push to it.
+#[derive(Clone, Debug)]
+enum Meanwhile {
+    Removed,
+    Put(&'static str),
+    TakenBy(UserId),
+}
+
+#[derive(Default)]
+struct Town {
+    gateway: MemoryPushGateway,
+    devices: MemoryDevices,
+    deliveries: MemoryDeliveries,
+    meanwhile: Mutex<Option<(UserId, Meanwhile)>>,
+}
+
+fn phone() -> DeviceId {
+    "phone".parse().unwrap()
+}
+
+impl Town {
+    async fn put(&self, owner: UserId, token: &str, now: Timestamp) -> Device {
+        let token = DeviceToken { platform: Platform::Fcm, token: token.to_owned() };
+        device::put(&self.devices, &self.gateway, owner, phone(), token, now).await.unwrap()
+    }
+
+    async fn push(&self, owner: UserId, post: Post, now: Timestamp) -> Tally {
+        let subscription_id = fixtures::subscription(fixtures::wish("fire")).subscription_id;
+        let job = PushJob { post, recipients: vec![PushRecipient { user_id: owner, subscription_id }] };
+        let Self { devices, deliveries, .. } = self;
+        Delivery { devices, gateway: self, deliveries }.deliver(&job, now).await
+    }
+
+    /// Where the pushes went.
+    fn rung(&self) -> Vec<String> {
+        self.gateway.pushes().into_iter().map(|(device, _)| device.token.token).collect()
+    }
+}
+
+impl PushGateway for Town {
+    async fn register(&self, owner: UserId, device_id: &DeviceId, token: &DeviceToken) -> Result<Endpoint> {
+        self.gateway.register(owner, device_id, token).await
+    }
+
+    async fn unregister(&self, endpoint: &Endpoint) -> Result<()> {
+        self.gateway.unregister(endpoint).await
+    }
+
+    async fn publish(&self, device: &Device, push: &Push) -> Result<Published> {
+        let published = self.gateway.publish(device, push).await;
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some((owner, meanwhile)) = meanwhile {
+            let later = time::after(time::now(), 1);
+            match meanwhile {
+                Meanwhile::Removed => {
+                    device::remove(&self.devices, &self.gateway, owner, &phone()).await.unwrap();
+                }
+                Meanwhile::Put(token) => drop(self.put(owner, token, later).await),
+                Meanwhile::TakenBy(other) => drop(self.put(other, &device.token.token, later).await),
+            }
+        }
+        published
+    }
+}
+
+const GONE: Tally = Tally { pushed: 0, refused: 1, done: 0, failed: 0 };
+const RUNG: Tally = Tally { pushed: 1, refused: 0, done: 0, failed: 0 };
+
+#[tokio::test]
+async fn what_its_owner_does_to_a_device_holds() {
+    for is_missing in [true, false] {
+        let eve = fixtures::user();
+        for meanwhile in [Meanwhile::Removed, Meanwhile::Put("new"), Meanwhile::TakenBy(eve)] {
+            let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+            let before = town.put(ada, "old", now).await;
+            if is_missing {
+                town.gateway.unregister(&before.endpoint).await.unwrap();
+            } else {
+                town.gateway.switch_off(&before.endpoint);
+            }
+            *town.meanwhile.lock().unwrap() = Some((ada, meanwhile.clone()));
+            assert_eq!(town.push(ada, fixtures::post(), now).await, GONE, "{meanwhile:?}");
+            assert_eq!(town.rung(), [""; 0], "{meanwhile:?}");
+
+            let (adas, eves) = match meanwhile {
+                Meanwhile::Removed => (None, None),
+                Meanwhile::Put(token) => (Some(token), None),
+                Meanwhile::TakenBy(_) => (None, Some("old")),
+            };
+            for (owner, token) in [(ada, adas), (eve, eves)] {
+                let there = town.devices.of(owner).await.unwrap();
+                let tokens: Vec<_> = there.iter().map(|device| device.token.token.as_str()).collect();
+                assert_eq!(tokens, Vec::from_iter(token), "{meanwhile:?}");
+                let expected = if token.is_some() { RUNG } else { Tally::default() };
+                assert_eq!(town.push(owner, fixtures::post(), now).await, expected, "{meanwhile:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_put_again_while_its_token_seems_dead_stays() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    let before = town.put(ada, "same", now).await;
+    town.gateway.switch_off(&before.endpoint);
+    *town.meanwhile.lock().unwrap() = Some((ada, Meanwhile::Put("same")));
+    assert_eq!(town.push(ada, fixtures::post(), now).await, GONE);
+    assert_eq!(town.push(ada, fixtures::post(), now).await, RUNG);
+}
+
+#[tokio::test]
+async fn a_missing_endpoint_is_made_again_and_a_dead_one_goes_with_its_device() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    let device = town.put(ada, "one", now).await;
+    town.gateway.unregister(&device.endpoint).await.unwrap();
+    assert_eq!(town.push(ada, fixtures::post(), now).await, RUNG);
+    assert_eq!(town.devices.of(ada).await.unwrap(), from_ref(&device));
+    town.gateway.switch_off(&device.endpoint);
+    assert_eq!(town.push(ada, fixtures::post(), now).await, GONE);
+    assert_eq!(town.devices.of(ada).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_new_token_takes_the_endpoint_of_the_old_one_away() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    let old = town.put(ada, "old", now).await;
+    town.put(ada, "new", now).await;
+    let push = Push {
+        post: fixtures::post(),
+        because: SubscriptionId::new(now),
+        time_to_live: Duration::from_hours(1),
+    };
+    assert_eq!(town.gateway.publish(&old, &push).await.unwrap(), Published::EndpointMissing);
+}
+
+#[tokio::test]
+async fn a_push_lives_until_a_day_after_its_post_and_no_longer_than_it() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    town.put(ada, "one", now).await;
+    let post = |expires_at| Post { created_at: now, expires_at, ..fixtures::post() };
+    let hours = |hours: u64| time::after(now, hours * 3_600);
+    assert_eq!(town.push(ada, post(None), hours(23)).await, RUNG);
+    assert_eq!(town.push(ada, post(Some(hours(3))), hours(1)).await, RUNG);
+    assert_eq!(town.push(ada, post(None), hours(24)).await, GONE, "too old");
+    assert_eq!(town.push(ada, post(Some(hours(3))), hours(3)).await, GONE, "no longer listed");
+    let left: Vec<_> = town.gateway.pushes().into_iter().map(|(_, push)| push.time_to_live).collect();
+    assert_eq!(left, [Duration::from_hours(1), Duration::from_hours(2)]);
+}
+
+/// Deliveries that cannot be recorded so many times.
+struct Unrecorded {
+    deliveries: MemoryDeliveries,
+    times: AtomicUsize,
+}
+
+impl Deliveries for Unrecorded {
+    async fn reserve(&self, push: &PushKey, now: Timestamp) -> Result<Reservation> {
+        self.deliveries.reserve(push, now).await
+    }
+
+    async fn record(
+        &self,
+        push: &PushKey,
+        because: SubscriptionId,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<()> {
+        let left =
+            self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |times| times.checked_sub(1));
+        match left {
+            Ok(_) => Err(Error::unavailable("deliveries", "away")),
+            Err(_) => self.deliveries.record(push, because, outcome, now).await,
+        }
+    }
+
+    async fn release(&self, push: &PushKey) -> Result<()> {
+        self.deliveries.release(push).await
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_fails_for_a_moment_rings_nobody_twice() {
+    for (times, again) in [(2, Tally { done: 1, ..Tally::default() }), (3, RUNG)] {
+        let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+        town.put(ada, "one", now).await;
+        let deliveries =
+            Unrecorded { deliveries: MemoryDeliveries::default(), times: AtomicUsize::new(times) };
+        let subscription_id = SubscriptionId::new(now);
+        let recipients = vec![PushRecipient { user_id: ada, subscription_id }];
+        let job = PushJob { post: fixtures::post(), recipients };
+        let delivery = Delivery { devices: &town.devices, gateway: &town, deliveries: &deliveries };
+        assert_eq!(
+            delivery.deliver(&job, now).await,
+            RUNG,
+            "the job is done, and does not come again for this"
+        );
+        // A queue may send a message twice all the same.
+        assert_eq!(delivery.deliver(&job, time::after(now, RESERVED_SECONDS)).await, again);
+    }
+}
