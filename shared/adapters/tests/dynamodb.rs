@@ -11,7 +11,10 @@ use tocsin_adapters::{
     },
 };
 use tocsin_conformance::{accounts, fixtures, posts, pushes, subscriptions};
-use tocsin_domain::posts::{PostStore as _, Posts as _};
+use tocsin_domain::{
+    post::Post,
+    posts::{PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
+};
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::{
@@ -86,7 +89,26 @@ async fn posts() {
 async fn pushes() {
     let client = storage(&[("devices", true), ("deliveries", true)]).await;
     pushes::devices(&DevicesTable::new(&client, "devices")).await;
+    pushes::repairs(&DevicesTable::new(&client, "devices")).await;
     pushes::deliveries(&DeliveriesTable::new(&client, "deliveries")).await;
+}
+
+#[tokio::test]
+async fn a_post_that_cannot_be_stored_fails_alone() {
+    let table = PostsTable::new(&storage(&[("posts", true)]).await, "posts");
+    let (first, last) = (fixtures::post(), fixtures::post());
+    // An entry of more than 400 KiB, which is an item's limit: the batch that it is in is refused.
+    let words: Vec<_> = (0..60_000).map(|number| format!("tag-{number}")).collect();
+    let many = fixtures::tags(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let huge = Post { tags: many, ..fixtures::post() };
+    let outcomes = table.store(&[first.clone(), huge.clone(), last.clone()]).await;
+    assert!(matches!(outcomes[..], [Ok(Stored::New), Err(_), Ok(Stored::New)]), "{outcomes:?}");
+    for key in PlaceKey::of(&last) {
+        let there: Vec<_> = table.newest(&key, None, 10).await.unwrap();
+        let there: Vec<_> = there.into_iter().map(|entry| entry.post_id).collect();
+        assert!(there.contains(&first.post_id) && there.contains(&last.post_id), "{key:?}: {there:?}");
+        assert!(!there.contains(&huge.post_id));
+    }
 }
 
 #[tokio::test]

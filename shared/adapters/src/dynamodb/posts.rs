@@ -14,6 +14,7 @@ use std::{
 
 use aws_sdk_dynamodb::{
     Client,
+    error::ProvideErrorMetadata as _,
     operation::put_item::PutItemError,
     types::{KeysAndAttributes, PutRequest, WriteRequest},
 };
@@ -71,30 +72,53 @@ impl PostsTable {
         Err(Error::unavailable(self.table.service, "DynamoDB leaves reads unprocessed"))
     }
 
-    async fn put_entries(&self, items: Vec<Item>) -> Result<()> {
+    async fn put_entries(&self, items: Vec<Item>) -> Result<(), Unwritten> {
         let put = |item| {
             let put = PutRequest::builder().set_item(Some(item)).build()?;
             Ok(WriteRequest::builder().put_request(put).build())
         };
         let writes: Result<Vec<_>, aws_sdk_dynamodb::error::BuildError> =
             items.into_iter().map(put).collect();
-        let mut writes = writes.map_err(failed(self.table.service))?;
+        let mut writes = writes.map_err(|error| Unwritten::Refused(error.to_string()))?;
         for round in 0..MOST_ROUNDS {
             let batch = self.table.client.batch_write_item().request_items(&self.table.name, writes);
-            let answer = batch.send().await.map_err(failed(self.table.service))?;
+            let answer = batch.send().await.map_err(|error| {
+                let is_refused = error.code() == Some("ValidationException");
+                let cause = failed(self.table.service)(error).to_string();
+                if is_refused { Unwritten::Refused(cause) } else { Unwritten::Failed(cause) }
+            })?;
             writes = answer.unprocessed_items.into_iter().flat_map(HashMap::into_values).flatten().collect();
             if writes.is_empty() {
                 return Ok(());
             }
             tokio::time::sleep(pause(round)).await;
         }
-        Err(Error::unavailable(self.table.service, "DynamoDB leaves writes unprocessed"))
+        Err(Unwritten::Failed("DynamoDB leaves writes unprocessed".to_owned()))
     }
 
-    /// Puts entries; where that fails, answers whose they are, and why.
-    async fn put_chunk(&self, chunk: Vec<(PostId, Item)>) -> Result<(), (Vec<PostId>, String)> {
-        let (ids, items) = chunk.into_iter().unzip();
-        self.put_entries(items).await.map_err(|error| (ids, error.to_string()))
+    /// Puts entries; answers of which posts that failed, and why.
+    async fn put_chunk(&self, chunk: Vec<(PostId, Item)>) -> Vec<(PostId, String)> {
+        let (ids, items) = chunk.iter().cloned().unzip();
+        match self.put_entries(items).await {
+            Ok(()) => Vec::new(),
+            Err(Unwritten::Failed(cause)) => {
+                let ids: HashSet<PostId> = Vec::into_iter(ids).collect();
+                ids.into_iter().map(|id| (id, cause.clone())).collect()
+            }
+            // DynamoDB refuses a batch for one bad item in it: each post by itself, so that only that one fails.
+            Err(Unwritten::Refused(_)) => {
+                let mut unwritten = Vec::new();
+                for entries in chunk.chunk_by(|(id, _), (next, _)| id == next) {
+                    let items = entries.iter().map(|(_, item)| item.clone()).collect();
+                    if let Err(Unwritten::Failed(cause) | Unwritten::Refused(cause)) =
+                        self.put_entries(items).await
+                    {
+                        unwritten.extend(entries.first().map(|(id, _)| (*id, cause)));
+                    }
+                }
+                unwritten
+            }
+        }
     }
 
     /// Puts a post, unless its entries were refused.
@@ -117,6 +141,14 @@ impl PostsTable {
             },
         }
     }
+}
+
+/// Why entries were not put.
+enum Unwritten {
+    /// An item is not one that DynamoDB takes.
+    Refused(String),
+    /// It cannot be done now.
+    Failed(String),
 }
 
 impl Posts for PostsTable {
@@ -144,10 +176,8 @@ impl PostStore for PostsTable {
         }
         let chunks: Vec<_> =
             entries.chunks(MOST_WRITTEN).map(|chunk| self.put_chunk(chunk.to_vec())).collect();
-        let written: Vec<_> = stream::iter(chunks).buffer_unordered(CONCURRENT).collect().await;
-        for (ids, cause) in written.into_iter().filter_map(Result::err) {
-            refused.extend(ids.into_iter().map(|id| (id, cause.clone())));
-        }
+        let unwritten: Vec<_> = stream::iter(chunks).buffer_unordered(CONCURRENT).collect().await;
+        refused.extend(unwritten.into_iter().flatten());
         let stored: Vec<_> =
             posts.iter().map(|post| self.put_unless(refused.get(&post.post_id).cloned(), post)).collect();
         stream::iter(stored).buffered(CONCURRENT).collect().await
