@@ -101,6 +101,19 @@ impl KafkaPostLog {
         Self { inner: Arc::new(Inner { bootstrap_servers, auth, topic, state: Mutex::default() }) }
     }
 
+    /// Connects, and asks where the topic is, so that [`append`](PostLog::append) need not. A caller does this at the same
+    /// time as what comes before it; where all is there already, it takes no time. What fails is told by `append`.
+    pub async fn warm(&self) {
+        let warmed = async {
+            let (producer, _) = self.producer(None).await?;
+            let partitions = producer.partitions_for(&self.inner.topic).await;
+            partitions.map_err(|error| Error::unavailable(SERVICE, error))
+        };
+        if let Err(error) = warmed.await {
+            tracing::debug!(%error, "the log could not be reached ahead");
+        }
+    }
+
     async fn send(&self, record: &PostRecord) -> Result<()> {
         let value = record.to_json()?;
         let make = || {
@@ -187,8 +200,14 @@ impl KafkaPostLog {
 
 impl PostLog for KafkaPostLog {
     async fn append(&self, record: &PostRecord) -> Result<()> {
-        let sent = timeout(APPEND_TIMEOUT, self.send(record)).await;
-        sent.unwrap_or_else(|_| Err(Error::unavailable(SERVICE, "no acknowledgement in time")))
+        if let Ok(sent) = timeout(APPEND_TIMEOUT, self.send(record)).await {
+            return sent;
+        }
+        // It may still hold the record, of which its author is told that the log has not got it.
+        if let Some(producer) = self.inner.state.lock().await.producer.take() {
+            close(producer);
+        }
+        Err(Error::unavailable(SERVICE, "no acknowledgement in time"))
     }
 }
 
