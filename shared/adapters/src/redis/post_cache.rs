@@ -30,7 +30,24 @@ impl PostCache for RedisPostCache {
         pipeline.mget(ids.iter().map(key).collect::<Vec<_>>());
         let (bodies,): (Vec<Option<Vec<u8>>>,) =
             self.redis.run(SERVICE, Request::Commands(&pipeline)).await?;
-        bodies.into_iter().flatten().map(|body| read(&body)).collect()
+        let (mut posts, mut unreadable) = (Vec::new(), Vec::new());
+        for (id, body) in ids.iter().zip(bodies) {
+            match body.map(|body| read(&body)) {
+                Some(Ok(post)) => posts.push(post),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, post_id = %id, "a post is not kept at hand any more");
+                    unreadable.push(key(id));
+                }
+                None => {}
+            }
+        }
+        if !unreadable.is_empty() {
+            // Since `keep` replaces none. If this fails, the next reader does it.
+            let mut pipeline = Pipeline::new();
+            pipeline.del(unreadable);
+            self.redis.run::<()>(SERVICE, Request::Commands(&pipeline)).await.ok();
+        }
+        Ok(posts)
     }
 
     async fn put(&self, posts: &[Post]) -> Result<()> {

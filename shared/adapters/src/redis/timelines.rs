@@ -44,8 +44,8 @@ pub struct RedisTimelines {
 const REBUILD_MS: u64 = 30_000;
 /// How many timelines one call of a script writes to: some milliseconds, in which Redis does nothing else.
 const TIMELINES_PER_CALL: usize = 500;
-/// How many calls go into one round trip.
-const CALLS_PER_TRIP: usize = 20;
+/// How many calls go into one round trip: some 130 KiB, which a slow line takes within the time limit.
+const CALLS_PER_TRIP: usize = 2;
 const SERVICE: &str = "timelines";
 
 impl RedisTimelines {
