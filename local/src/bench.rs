@@ -55,7 +55,10 @@ impl Bench<'_> {
     /// Measures everything, and prints it as a table.
     pub async fn run(&self, out: &mut impl Write) -> Result<()> {
         if cfg!(debug_assertions) {
-            writeln!(out, "This is a debug build: what is wanted is wanted of a release build (--release).\n")?;
+            writeln!(
+                out,
+                "This is a debug build: what is wanted is wanted of a release build (--release).\n"
+            )?;
         }
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);

@@ -279,12 +279,7 @@ async fn settle(api: &ApiClient, resident: &Resident) -> Result<Settled> {
         let device_id = text(device, "device_id")?;
         let body = json!({"platform": device["platform"], "token": device["token"]});
         let answer = person.api.put(&format!("/v1/devices/{device_id}"), &body).await?;
-        ensure!(
-            matches!(answer.status, 200 | 201),
-            "put-device answered {}: {}",
-            answer.status,
-            answer.body
-        );
+        ensure!(matches!(answer.status, 200 | 201), "put-device answered {}: {}", answer.status, answer.body);
         devices.insert(device_id);
     }
     // The app is opened: from now on the timeline is at hand.
