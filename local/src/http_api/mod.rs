@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 pub use routes::{RouteError, Routes};
 
@@ -55,6 +55,7 @@ pub struct HttpApi {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -63,6 +64,14 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes no more requests, and gives those in hand `grace` to be answered.
+    pub async fn close(mut self, grace: Duration) {
+        self.stop.send_replace(true);
+        if timeout(grace, &mut self.task).await.is_err() {
+            tracing::warn!("requests were still in hand after {grace:?}, and are given up");
+        }
     }
 }
 
@@ -77,11 +86,13 @@ impl HttpApi {
     pub fn serve(self, listener: TcpListener) -> std::io::Result<Server> {
         let address = listener.local_addr()?;
         let api = Arc::new(self);
-        let task = tokio::spawn(server::serve(listener, move |request, peer| {
+        let (stop, stopped) = watch::channel(false);
+        let answer = move |request, peer| {
             let api = Arc::clone(&api);
             async move { api.answer(request, peer).await }
-        }));
-        Ok(Server { address, task })
+        };
+        let task = tokio::spawn(server::serve(listener, answer, stopped));
+        Ok(Server { address, stop, task })
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {

@@ -64,10 +64,12 @@ impl Process {
         let (jobs, receiver) = mpsc::channel(1);
         let api = Arc::new(RuntimeApi::new(receiver));
         let handler = Arc::clone(&api);
-        let server = tokio::spawn(server::serve(listener, move |request, _| {
+        let handle = move |request, _| {
             let api = Arc::clone(&handler);
             async move { api.handle(request).await }
-        }));
+        };
+        // It ends with the process, so nobody asks it to stop.
+        let server = tokio::spawn(server::serve(listener, handle, watch::channel(false).1));
 
         let stream = format!(
             "{}/[$LATEST]{}",
@@ -118,7 +120,7 @@ impl Process {
         self.exited.borrow().is_none()
     }
 
-    /// The largest resident set so far, in bytes, where the system tells.
+    /// The largest resident set so far, in bytes. Only Linux tells.
     pub(super) fn peak_memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id?)).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
