@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::commands;
+
 /// Where binaries are built and found.
 #[derive(Clone, Debug)]
 pub struct Builds {
@@ -86,7 +88,7 @@ fn cargo_in(folder: &Path) -> Command {
 }
 
 fn run(mut cargo: Command, what: &str) -> Result<()> {
-    let status = cargo.status().context("cargo cannot be run")?;
+    let status = commands::run(&mut cargo).with_context(|| format!("cargo did not build {what}"))?;
     if status.success() { Ok(()) } else { bail!("cargo could not build {what}") }
 }
 

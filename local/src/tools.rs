@@ -3,18 +3,23 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
+use tokio::task::spawn_blocking;
+
+use crate::commands;
 
 /// A set of programs: each has an environment of its own, since their dependencies disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
-    /// What `local` runs: moto, a Redis, and cargo-lambda.
+    /// What `local` runs: moto and a Redis.
     Run,
+    /// What builds functions for AWS, and serves them while one works on them: cargo-lambda, with Zig.
+    Watch,
     /// What checks the template.
     Template,
     /// What tries the contract.
@@ -25,6 +30,7 @@ impl Set {
     const fn name(self) -> &'static str {
         match self {
             Self::Run => "run",
+            Self::Watch => "watch",
             Self::Template => "template",
             Self::Contract => "contract",
         }
@@ -33,6 +39,7 @@ impl Set {
     const fn requirements(self) -> &'static str {
         match self {
             Self::Run => include_str!("../requirements/run.txt"),
+            Self::Watch => include_str!("../requirements/watch.txt"),
             Self::Template => include_str!("../requirements/template.txt"),
             Self::Contract => include_str!("../requirements/contract.txt"),
         }
@@ -49,6 +56,12 @@ pub struct Tools {
 const STAMP: &str = ".installed";
 
 impl Tools {
+    /// [`Self::ensure`] on a thread that may block.
+    pub async fn installed(root: &Path, set: Set, say: Arc<dyn Fn(&str) + Send + Sync>) -> Result<Self> {
+        let root = root.to_owned();
+        spawn_blocking(move || Self::ensure(&root, set, |line| say(line))).await?
+    }
+
     /// The set under `root`, installed if it is not there yet, or not as it is pinned now. `say` is told what goes on.
     /// Blocks; a second call waits for the first, whichever process makes it.
     pub fn ensure(root: &Path, set: Set, say: impl Fn(&str)) -> Result<Self> {
@@ -84,20 +97,10 @@ impl Tools {
 
 /// Runs a command to its end, and shows a line for each package that it collects.
 fn run(command: &mut Command, say: &impl Fn(&str)) -> Result<()> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    // pip says little on stderr: it fits the pipe, and is read when the child has ended.
-    if let Some(stdout) = child.stdout.take() {
-        for line in std::io::BufRead::lines(std::io::BufReader::new(stdout)) {
-            let line = line?;
-            if let Some(package) = line.strip_prefix("Collecting ") {
-                say(&format!("  {}", package.split(" (from").next().unwrap_or(package)));
-            }
+    let (status, errors) = commands::run_and_tell(command.stdin(Stdio::null()), |line| {
+        if let Some(package) = line.strip_prefix("Collecting ") {
+            say(&format!("  {}", package.split(" (from").next().unwrap_or(package)));
         }
-    }
-    let mut stderr = String::new();
-    if let Some(mut pipe) = child.stderr.take() {
-        pipe.read_to_string(&mut stderr)?;
-    }
-    let status = child.wait()?;
-    if status.success() { Ok(()) } else { bail!("{status}: {}", stderr.trim()) }
+    })?;
+    if status.success() { Ok(()) } else { bail!("{status}: {}", errors.trim()) }
 }
