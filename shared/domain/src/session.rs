@@ -4,7 +4,7 @@
 //! client whose answer got lost sends the same token again, and for [`GRACE_SECONDS`] it gets the same successor: each
 //! token's successor is told from it and the session's salt ([`Secret::successor`]), so it needs not be stored either.
 
-use std::future::Future;
+use std::{fmt, future::Future};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
@@ -67,7 +67,7 @@ pub trait AccountReader: Sync {
 }
 
 /// What a client gets at each sign-in and renewal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Tokens {
     /// For every request.
     pub access_token: String,
@@ -77,6 +77,12 @@ pub struct Tokens {
     pub token_type: &'static str,
     /// How long the access token is good, in seconds.
     pub expires_in: u64,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(…)")
+    }
 }
 
 /// A session token, as clients send it: whose session, which, and the secret.

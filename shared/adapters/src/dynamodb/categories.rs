@@ -58,8 +58,7 @@ impl CategoryEditor for CategoriesTable {
     async fn put(&self, category: &Category) -> Result<()> {
         let mut item = write_all("a category", category)?;
         item.extend(keys(ALL, &category.category));
-        let request = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
-        request.send().await.map_err(failed(self.table.service))?;
+        self.table.put_item(item).send().await.map_err(failed(self.table.service))?;
         Ok(())
     }
 }

@@ -3,9 +3,7 @@
 //! A reservation is an item with `reserved_until`; what became of it is `outcome`, and from then on it stays.
 
 use aws_sdk_dynamodb::{
-    Client,
-    operation::{delete_item::DeleteItemError, put_item::PutItemError},
-    types::ReturnValuesOnConditionCheckFailure,
+    Client, operation::put_item::PutItemError, types::ReturnValuesOnConditionCheckFailure,
 };
 use tocsin_domain::{
     Result,
@@ -42,10 +40,7 @@ impl Deliveries for DeliveriesTable {
         item.insert("expires_at".to_owned(), number(time::after(now, REMEMBERED_SECONDS).as_second()));
         let request = self
             .table
-            .client
-            .put_item()
-            .table_name(&self.table.name)
-            .set_item(Some(item))
+            .put_item(item)
             .condition_expression(
                 "attribute_not_exists(pk) OR (attribute_not_exists(outcome) AND reserved_until <= :now)",
             )
@@ -71,10 +66,7 @@ impl Deliveries for DeliveriesTable {
         let expires_at = time::after(now, REMEMBERED_SECONDS).as_second();
         let request = self
             .table
-            .client
-            .update_item()
-            .table_name(&self.table.name)
-            .set_key(Some(push_key(push)))
+            .update_item(push_key(push))
             .update_expression(
                 "SET outcome = :outcome, because = :because, recorded_at = :now, expires_at = :expires \
                  REMOVE reserved_until",
@@ -88,18 +80,9 @@ impl Deliveries for DeliveriesTable {
     }
 
     async fn release(&self, push: &PushKey) -> Result<()> {
-        let request = self
-            .table
-            .client
-            .delete_item()
-            .table_name(&self.table.name)
-            .set_key(Some(push_key(push)))
-            .condition_expression("attribute_not_exists(outcome)");
-        let Err(error) = request.send().await else { return Ok(()) };
-        match error.as_service_error() {
-            Some(DeleteItemError::ConditionalCheckFailedException(_)) => Ok(()),
-            _ => Err(failed(self.table.service)(error)),
-        }
+        let request = self.table.delete_item(push_key(push));
+        let request = request.condition_expression("attribute_not_exists(outcome)");
+        self.table.held(request.send().await).map(drop)
     }
 }
 

@@ -129,13 +129,7 @@ impl DeviceEditor for DevicesTable {
     }
 
     async fn remove(&self, owner: UserId, id: &DeviceId) -> Result<Option<Device>> {
-        let request = self
-            .table
-            .client
-            .delete_item()
-            .table_name(&self.table.name)
-            .set_key(Some(keys(owner, id)))
-            .return_values(ReturnValue::AllOld);
+        let request = self.table.delete_item(keys(owner, id)).return_values(ReturnValue::AllOld);
         let answer = request.send().await.map_err(failed(self.table.service))?;
         let Some(item) = answer.attributes.filter(|item| !item.is_empty()) else { return Ok(None) };
         let device = device(item)?;

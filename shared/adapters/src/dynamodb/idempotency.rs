@@ -40,10 +40,7 @@ impl Idempotency for IdempotencyTable {
         item.insert("expires_at".to_owned(), number(time::after(now, CLAIM_SECONDS).as_second()));
         let request = self
             .table
-            .client
-            .put_item()
-            .table_name(&self.table.name)
-            .set_item(Some(item))
+            .put_item(item)
             .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
             .expression_attribute_values(":now", number(now.as_second()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);

@@ -19,8 +19,11 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
-    error::SdkError,
-    operation::transact_write_items::TransactWriteItemsError,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{
+        delete_item::builders::DeleteItemFluentBuilder, put_item::builders::PutItemFluentBuilder,
+        transact_write_items::TransactWriteItemsError, update_item::builders::UpdateItemFluentBuilder,
+    },
     types::{AttributeValue, Delete, Put, TransactWriteItem, Update},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -77,6 +80,33 @@ impl Table {
             if start.is_none() {
                 return Ok(items);
             }
+        }
+    }
+
+    /// A request to put one item.
+    pub(crate) fn put_item(&self, item: Item) -> PutItemFluentBuilder {
+        self.client.put_item().table_name(&self.name).set_item(Some(item))
+    }
+
+    /// A request to change one item.
+    pub(crate) fn update_item(&self, key: Item) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.name).set_key(Some(key))
+    }
+
+    /// A request to delete one item.
+    pub(crate) fn delete_item(&self, key: Item) -> DeleteItemFluentBuilder {
+        self.client.delete_item().table_name(&self.name).set_key(Some(key))
+    }
+
+    /// Whether the condition of a request held.
+    pub(crate) fn held<T, E>(&self, answer: Result<T, SdkError<E>>) -> Result<bool>
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(failed(self.service)(error)),
         }
     }
 

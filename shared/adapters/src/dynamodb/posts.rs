@@ -15,7 +15,6 @@ use std::{
 use aws_sdk_dynamodb::{
     Client,
     error::ProvideErrorMetadata as _,
-    operation::put_item::PutItemError,
     types::{KeysAndAttributes, PutRequest, WriteRequest},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -132,14 +131,9 @@ impl PostsTable {
     async fn put_post(&self, post: &Post) -> Result<Stored> {
         let mut item = post_key(&post.post_id);
         item.insert("post".to_owned(), write("a post", post)?);
-        let request = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
-        match request.condition_expression("attribute_not_exists(pk)").send().await {
-            Ok(_) => Ok(Stored::New),
-            Err(error) => match error.as_service_error() {
-                Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Stored::Already),
-                _ => Err(failed(self.table.service)(error)),
-            },
-        }
+        let request = self.table.put_item(item).condition_expression("attribute_not_exists(pk)");
+        let is_new = self.table.held(request.send().await)?;
+        Ok(if is_new { Stored::New } else { Stored::Already })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table of sessions: pk = user, sk = session. Of tokens it has only hashes.
 
-use aws_sdk_dynamodb::{Client, operation::put_item::PutItemError};
+use aws_sdk_dynamodb::Client;
 use serde::{Deserialize, Serialize};
 use tocsin_domain::{
     Error, Result,
@@ -41,9 +41,7 @@ struct Record {
 
 impl Sessions for SessionsTable {
     async fn begin(&self, session: &Session) -> Result<()> {
-        let request =
-            self.table.client.put_item().table_name(&self.table.name).set_item(Some(item(session)?));
-        request.send().await.map_err(failed(self.table.service))?;
+        self.table.put_item(item(session)?).send().await.map_err(failed(self.table.service))?;
         Ok(())
     }
 
@@ -57,25 +55,14 @@ impl Sessions for SessionsTable {
     async fn rotate(&self, old: &SecretHash, new: &Session) -> Result<bool> {
         let request = self
             .table
-            .client
-            .put_item()
-            .table_name(&self.table.name)
-            .set_item(Some(item(new)?))
+            .put_item(item(new)?)
             .condition_expression("current_hash = :old")
             .expression_attribute_values(":old", text(old.encode()));
-        match request.send().await {
-            Ok(_) => Ok(true),
-            Err(error) => match error.as_service_error() {
-                Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(false),
-                _ => Err(failed(self.table.service)(error)),
-            },
-        }
+        self.table.held(request.send().await)
     }
 
     async fn end(&self, owner: UserId, id: SessionId) -> Result<()> {
-        let request =
-            self.table.client.delete_item().table_name(&self.table.name).set_key(Some(keys(owner, id)));
-        request.send().await.map_err(failed(self.table.service))?;
+        self.table.delete_item(keys(owner, id)).send().await.map_err(failed(self.table.service))?;
         Ok(())
     }
 }

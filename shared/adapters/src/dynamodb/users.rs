@@ -10,10 +10,10 @@
 //! The last is all that a registration needs to become an account, and nobody else writes to it. To verify is to
 //! exchange it for the first three, without `expires_at`: then they are somebody's for good.
 
-use aws_sdk_dynamodb::{Client, operation::update_item::UpdateItemError};
+use aws_sdk_dynamodb::Client;
 use serde::{Deserialize, Serialize};
 use tocsin_domain::{
-    Error, Result,
+    Error, Refusal, Result,
     access_token::Role,
     account::{
         Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Username, Verifications,
@@ -27,7 +27,6 @@ use tocsin_domain::{
 };
 
 use super::{Action, Item, Table, Transacted, has_expired, key, number, read_all, text, write, write_all};
-use crate::aws::failed;
 
 /// Accounts, and what they are found by.
 #[derive(Clone, Debug)]
@@ -235,21 +234,15 @@ impl RoleEditor for UsersTable {
     async fn set_roles(&self, id: UserId, roles: &[Role]) -> Result<()> {
         let request = self
             .table
-            .client
-            .update_item()
-            .table_name(&self.table.name)
-            .set_key(Some(key(format!("user#{id}"))))
+            .update_item(key(format!("user#{id}")))
             .update_expression("SET #roles = :roles")
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_names("#roles", "roles")
             .expression_attribute_values(":roles", write("roles", &roles)?);
-        let Err(error) = request.send().await else { return Ok(()) };
-        match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(_)) => {
-                Err(tocsin_domain::Refusal::not_found("account").into())
-            }
-            _ => Err(failed(self.table.service)(error)),
+        if self.table.held(request.send().await)? {
+            return Ok(());
         }
+        Err(Refusal::not_found("account").into())
     }
 }
 
