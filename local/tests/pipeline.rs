@@ -16,6 +16,9 @@ async fn everybody_gets_what_they_follow_and_nothing_else() {
     let outcome = scenario.play(&town.api).await.unwrap();
     assert_eq!(outcome.differences, Vec::<String>::new());
     assert_eq!(outcome.to_timeline.len(), scenario.posts.len());
+    // Their wishes would be there twice.
+    let refused = scenario.play(&town.api).await.unwrap_err();
+    assert!(refused.to_string().contains("lives here already"), "{refused}");
     town.down().await;
 }
 
