@@ -245,9 +245,13 @@ pub fn boolean(value: &Value) -> Result<bool, Invalid> {
 /// Reads a number within a range.
 pub fn number(least: f64, most: f64) -> impl Fn(&Value) -> Result<f64, Invalid> {
     move |value| {
-        let number = value.as_f64().ok_or_else(|| wrong_type("a number", value))?;
-        if (least..=most).contains(&number) { Ok(number) } else { Err(out_of_range(least, most)) }
+        value.as_f64().ok_or_else(|| wrong_type("a number", value)).and_then(|number| within(number, least, most))
     }
+}
+
+/// A number, if it is within a range.
+pub fn within(number: f64, least: f64, most: f64) -> Result<f64, Invalid> {
+    if (least..=most).contains(&number) { Ok(number) } else { Err(out_of_range(least, most)) }
 }
 
 /// A number that is not within its range.

@@ -352,11 +352,11 @@ impl<C: Categories, I: Idempotency, L: PostLog, P: PostCache> Creation<'_, C, I,
         let post = new.into_post(post_id, author);
         self.log.append(&PostRecord::created(post.clone())).await.map_err(|error| {
             tracing::error!(%error, %post_id, "the log did not take a post");
-            let detail = "the post was not accepted; send it again, with the same Idempotency-Key";
+            let detail = "the log did not confirm the post; send it again, with the same Idempotency-Key";
             Refusal::unavailable("log_unavailable", detail, Duration::from_secs(5))
         })?;
         if let Err(error) = self.cache.put(&[post]).await {
-            tracing::warn!(%error, %post_id, "an accepted post is not in the cache: its author reads it once stored");
+            tracing::warn!(cache_unavailable = true, %error, %post_id, "an accepted post is not in the cache: its author reads it once stored");
         }
         Ok(post_id)
     }
@@ -377,7 +377,7 @@ pub async fn get(cache: &impl PostCache, posts: &impl Posts, id: PostId) -> Resu
 /// fails, the storage alone serves.
 pub async fn read(cache: &impl PostCache, posts: &impl Posts, ids: &[PostId]) -> Result<Vec<Post>> {
     let mut found = cache.get(ids).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the post cache failed: posts are read from the storage");
+        tracing::warn!(cache_unavailable = true, %error, "the post cache failed: posts are read from the storage");
         Vec::new()
     });
     let missing: Vec<_> =
@@ -387,7 +387,7 @@ pub async fn read(cache: &impl PostCache, posts: &impl Posts, ids: &[PostId]) ->
         if !stored.is_empty()
             && let Err(error) = cache.put(&stored).await
         {
-            tracing::warn!(%error, "the post cache failed: posts are not kept at hand");
+            tracing::warn!(cache_unavailable = true, %error, "the post cache failed: posts are not kept at hand");
         }
         found.extend(stored);
     }

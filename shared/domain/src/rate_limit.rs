@@ -35,6 +35,8 @@ pub const MAIL_TO_ADDRESS: RateLimit =
     RateLimit { name: "mail-address", most: 5, window: Duration::from_hours(1) };
 /// Sessions renewed from one address.
 pub const RENEWAL: RateLimit = RateLimit { name: "renewal", most: 300, window: MINUTE };
+/// What anyone may ask for, from one address: a network behind one address is many people.
+pub const PUBLIC: RateLimit = RateLimit { name: "public", most: 1_200, window: MINUTE };
 /// Posts of one account.
 pub const POSTING: RateLimit = RateLimit { name: "posting", most: 60, window: MINUTE };
 /// Other changes by one account.
@@ -59,7 +61,7 @@ pub async fn check(limiter: &impl RateLimiter, limit: RateLimit, who: &str) -> R
             Err(Refusal { retry_after: Some(wait), ..refusal })
         }
         Err(error) => {
-            tracing::warn!(%error, limit = limit.name, "rate limits are not counted");
+            tracing::warn!(cache_unavailable = true, %error, limit = limit.name, "rate limits are not counted");
             Ok(())
         }
     }

@@ -80,7 +80,7 @@ pub async fn end(
 
 async fn forget(timelines: &impl TimelineEraser, owner: UserId) {
     if let Err(error) = timelines.forget(owner).await {
-        tracing::warn!(%error, user_id = %owner, "a timeline was not forgotten: what came before stays as it was");
+        tracing::warn!(cache_unavailable = true, %error, user_id = %owner, "a timeline was not forgotten: what came before stays as it was");
     }
 }
 

@@ -152,7 +152,7 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
         loop {
             let wanted = limit.and_one() - items.len();
             let cached = self.timelines.page(owner, last, wanted).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the timelines failed: this one is read from the storage");
+                tracing::warn!(cache_unavailable = true, %error, "the timelines failed: this one is read from the storage");
                 None
             });
             let Some(cached) = cached.filter(|page| page.floor <= now) else {

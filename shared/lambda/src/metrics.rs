@@ -7,6 +7,8 @@ use std::io::Write as _;
 
 use serde_json::{Map, Value, json};
 use tocsin_domain::time::{self, Timestamp};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::{Layer, layer};
 
 use crate::logs;
 
@@ -29,6 +31,9 @@ pub enum Metric {
     RecordsRefused,
     /// Records and messages whose handling failed: they are tried again.
     RecordsFailed,
+    /// Times that Redis was away, and something was done without it: a timeline read from the storage, a request that
+    /// was not counted.
+    CacheUnavailable,
     /// How old a post was when a consumer was done with it, in milliseconds.
     PostAgeMs,
     /// How old a heartbeat was when a consumer got it, in milliseconds.
@@ -46,6 +51,20 @@ impl Metric {
             _ => "Count",
         }
     }
+}
+
+/// Measures what the domain can only log, since it writes no metrics: a warning with the field `cache_unavailable`.
+#[derive(Debug)]
+pub struct OfWarnings;
+
+impl<S: Subscriber> Layer<S> for OfWarnings {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        count(Metric::CacheUnavailable, usize::from(is_of_cache(event.metadata())));
+    }
+}
+
+fn is_of_cache(metadata: &Metadata<'_>) -> bool {
+    metadata.fields().field("cache_unavailable").is_some()
 }
 
 /// Counts so many; nothing is written for none.
@@ -96,7 +115,43 @@ fn line(service: &str, now: Timestamp, metric: Metric, values: &[u64]) -> String
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tocsin_domain::{
+        Error, Refusal, Result,
+        rate_limit::{PUBLIC, RateLimit, RateLimiter, check},
+    };
+    use tracing::instrument::WithSubscriber as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
+
+    struct Away;
+
+    impl RateLimiter for Away {
+        async fn count(&self, _: RateLimit, _: &str) -> Result<Option<std::time::Duration>> {
+            Err(Error::unavailable("rate limits", "down"))
+        }
+    }
+
+    struct Counted(Arc<AtomicUsize>);
+
+    impl<S: Subscriber> Layer<S> for Counted {
+        fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+            self.0.fetch_add(usize::from(is_of_cache(event.metadata())), Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_nobody_counts_is_measured() {
+        let counted = Arc::new(AtomicUsize::new(0));
+        let subscriber = tracing_subscriber::registry().with(Counted(counted.clone()));
+        let allowed: Result<(), Refusal> = check(&Away, PUBLIC, "somebody").with_subscriber(subscriber).await;
+        assert_eq!((allowed, counted.load(Ordering::Relaxed)), (Ok(()), 1));
+    }
 
     #[test]
     fn a_line_is_in_the_embedded_metric_format() {

@@ -115,7 +115,7 @@ fn title(code: &str, status: StatusCode) -> &'static str {
         "idempotency_key_reused" => "The idempotency key stands for another post",
         "too_many_subscriptions" => "There are as many subscriptions as there can be",
         "too_many_devices" => "There are as many devices as there can be",
-        "log_unavailable" => "The log cannot take the post now",
+        "log_unavailable" => "The log did not confirm the post",
         "mail_unavailable" => "The mail could not be sent",
         _ => match status {
             StatusCode::BAD_REQUEST => "A parameter is not as the contract has it",

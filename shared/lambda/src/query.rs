@@ -5,7 +5,7 @@ use tocsin_domain::{
     Refusal,
     cursor::{Cursor, Limit, Scope},
     error::{FieldError, Invalid},
-    input::out_of_range,
+    input::within,
     place::{Circle, Point},
 };
 
@@ -117,7 +117,7 @@ impl Query {
 fn number(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, Invalid> {
     move |text| {
         let number = text.parse().map_err(|_| Invalid::new("wrong_type", "must be a number"))?;
-        if (least..=most).contains(&number) { Ok(number) } else { Err(out_of_range(least, most)) }
+        within(number, least, most)
     }
 }
 

@@ -55,7 +55,8 @@ async fn answer<P>(
 /// Consumes the log: the handler is given the posts of a batch, and answers for each in turn.
 pub fn posts<P: Setting>(handle: impl AsyncFn(&P, &[Post]) -> Vec<Result<()>>) -> ExitCode {
     run(&async move |ports: &P, event: KafkaEvent, context: &Context| -> Result<KafkaBatchResponse> {
-        let work = batch::posts(event, Deadline::of(context), async |posts: &[Post]| handle(ports, posts).await);
+        let work =
+            batch::posts(event, Deadline::of(context), async |posts: &[Post]| handle(ports, posts).await);
         Ok(work.instrument(logs::invocation(&context.request_id)).await)
     })
 }
@@ -63,7 +64,8 @@ pub fn posts<P: Setting>(handle: impl AsyncFn(&P, &[Post]) -> Vec<Result<()>>) -
 /// Consumes a queue: the handler is given one message at a time, several at once.
 pub fn messages<P: Setting, T: DeserializeOwned>(handle: impl AsyncFn(&P, T) -> Result<()>) -> ExitCode {
     run(&async move |ports: &P, event: SqsEvent, context: &Context| -> Result<SqsBatchResponse> {
-        let work = batch::messages(event, Deadline::of(context), async |message: T| handle(ports, message).await);
+        let work =
+            batch::messages(event, Deadline::of(context), async |message: T| handle(ports, message).await);
         Ok(work.instrument(logs::invocation(&context.request_id)).await)
     })
 }

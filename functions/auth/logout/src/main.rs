@@ -14,8 +14,8 @@ fn main() -> ExitCode {
 
 async fn logout((tokens, limiter, sessions): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(tokens)?;
-    request.no_query()?;
     limits::change(limiter, &caller).await?;
+    request.no_query()?;
     sessions.end(caller.user_id, caller.session_id).await?;
     Ok(Response::no_content())
 }

@@ -18,9 +18,9 @@ fn main() -> ExitCode {
 
 async fn put_category((tokens, limiter, categories): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(tokens)?;
+    limits::change(limiter, &caller).await?;
     request.no_query()?;
     let category = Category::from_json(request.name_in_path("category")?, &request.json()?)?;
-    limits::change(limiter, &caller).await?;
     category::put(categories, &caller, &category).await?;
     Response::ok(&category)
 }

@@ -18,9 +18,9 @@ fn main() -> ExitCode {
 
 async fn delete_device((tokens, limiter, devices, gateway): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(tokens)?;
+    limits::change(limiter, &caller).await?;
     request.no_query()?;
     let device_id: DeviceId = request.id_in_path("device_id", "device")?;
-    limits::change(limiter, &caller).await?;
     device::remove(devices, gateway, caller.user_id, &device_id).await?;
     Ok(Response::no_content())
 }

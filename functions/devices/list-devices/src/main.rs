@@ -24,8 +24,11 @@ fn main() -> ExitCode {
 
 async fn list_devices((tokens, limiter, devices): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(tokens)?;
-    request.query().whole_list()?;
-    let all = limits::read(limiter, &caller, devices.of(caller.user_id)).await?;
+    let all = async {
+        request.query().whole_list()?;
+        devices.of(caller.user_id).await
+    };
+    let all = limits::read(limiter, &caller, all).await?;
     let views: Vec<DeviceView> = all.into_iter().map(Into::into).collect();
     Response::read(request, Caching::Private, &Page::whole(views))
 }

@@ -19,10 +19,10 @@ fn main() -> ExitCode {
 
 async fn put_device((tokens, limiter, devices, gateway): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(tokens)?;
+    limits::change(limiter, &caller).await?;
     request.no_query()?;
     let device_id = request.name_in_path("device_id")?;
     let token = DeviceToken::from_json(&request.json()?)?;
-    limits::change(limiter, &caller).await?;
     let device = device::put(devices, gateway, caller.user_id, device_id, token, time::now()).await?;
     let is_new = device.created_at == device.updated_at;
     let view = DeviceView::from(device);

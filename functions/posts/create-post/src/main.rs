@@ -1,5 +1,6 @@
-//! `POST /v1/posts`: 202 with the post's id, once the log has it; 503 where the log cannot take it, and then nothing has
-//! happened. The same `Idempotency-Key` and content is the same post; with other content it is a 409.
+//! `POST /v1/posts`: 202 with the post's id, once the log has it; 503 where the log did not say so in time, which a
+//! repetition with the same `Idempotency-Key` mends: the same key and content is the same post. With other content it is
+//! a 409.
 
 use std::process::ExitCode;
 
@@ -30,10 +31,10 @@ fn main() -> ExitCode {
 async fn create_post(ports: &Ports, request: &Request) -> Result<Response> {
     let (tokens, limiter, categories, idempotency, log, cache) = ports;
     let (caller, now) = (request.caller(tokens)?, time::now());
+    limits::within(limiter, POSTING, &caller).await?;
     request.no_query()?;
     let key = request.idempotency_key()?;
     let new = NewPost::from_json(&request.json()?, now)?;
-    limits::within(limiter, POSTING, &caller).await?;
     let creation = Creation { categories, idempotency, log, cache };
     let post_id = creation.create(&caller, key, new, now).await?;
     metrics::count(Metric::PostsAccepted, 1);

@@ -22,8 +22,10 @@ fn main() -> ExitCode {
 
 async fn get_post((tokens, limiter, cache, stored): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(tokens)?;
-    request.no_query()?;
-    let post_id = request.id_in_path("post_id", "post")?;
-    let post = limits::read(limiter, &caller, posts::get(cache, stored, post_id)).await?;
+    let post = async {
+        request.no_query()?;
+        posts::get(cache, stored, request.id_in_path("post_id", "post")?).await
+    };
+    let post = limits::read(limiter, &caller, post).await?;
     Response::read(request, Caching::Private, &post)
 }

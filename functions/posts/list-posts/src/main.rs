@@ -23,8 +23,8 @@ fn main() -> ExitCode {
 
 async fn list_posts((tokens, limiter, cache, stored): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(tokens)?;
-    let near = near(request)?;
-    let page = limits::read(limiter, &caller, near.list(stored, cache, stored, time::now())).await?;
+    let page = async { near(request)?.list(stored, cache, stored, time::now()).await };
+    let page = limits::read(limiter, &caller, page).await?;
     Response::read(request, Caching::Private, &page)
 }
 

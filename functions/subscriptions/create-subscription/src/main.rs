@@ -18,9 +18,9 @@ fn main() -> ExitCode {
 async fn create_subscription(ports: &Ports, request: &Request) -> Result<Response> {
     let (tokens, limiter, categories, editor, timelines) = ports;
     let caller = request.caller(tokens)?;
+    limits::change(limiter, &caller).await?;
     request.no_query()?;
     let wish = Wish::from_json(&request.json()?)?;
-    limits::change(limiter, &caller).await?;
     let made =
         subscriptions::create(categories, editor, timelines, caller.user_id, wish, time::now()).await?;
     Ok(Response::created(&made)?.at(format!("/v1/subscriptions/{}", made.subscription_id)))

@@ -20,9 +20,9 @@ async fn delete_subscription(
     request: &Request,
 ) -> Result<Response> {
     let caller = request.caller(tokens)?;
+    limits::change(limiter, &caller).await?;
     request.no_query()?;
     let id = request.id_in_path("subscription_id", "subscription")?;
-    limits::change(limiter, &caller).await?;
     subscriptions::end(editor, timelines, caller.user_id, id).await?;
     Ok(Response::no_content())
 }

@@ -19,7 +19,10 @@ fn main() -> ExitCode {
 
 async fn list_subscriptions((tokens, limiter, subscriptions): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(tokens)?;
-    request.query().whole_list()?;
-    let all = limits::read(limiter, &caller, subscriptions.of(caller.user_id)).await?;
+    let all = async {
+        request.query().whole_list()?;
+        subscriptions.of(caller.user_id).await
+    };
+    let all = limits::read(limiter, &caller, all).await?;
     Response::read(request, Caching::Private, &Page::whole(all))
 }

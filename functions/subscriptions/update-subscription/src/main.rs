@@ -18,10 +18,10 @@ fn main() -> ExitCode {
 async fn update_subscription(ports: &Ports, request: &Request) -> Result<Response> {
     let (tokens, limiter, categories, editor, timelines) = ports;
     let caller = request.caller(tokens)?;
+    limits::change(limiter, &caller).await?;
     request.no_query()?;
     let id = request.id_in_path("subscription_id", "subscription")?;
     let patch = WishPatch::from_json(&request.json()?)?;
-    limits::change(limiter, &caller).await?;
     let changed = subscriptions::update(categories, editor, timelines, caller.user_id, id, &patch).await?;
     Response::ok(&changed)
 }

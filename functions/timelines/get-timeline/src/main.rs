@@ -30,11 +30,13 @@ fn main() -> ExitCode {
 async fn get_timeline(ports: &Ports, request: &Request) -> Result<Response> {
     let (tokens, limiter, timelines, cache, subscriptions, stored) = ports;
     let caller = request.caller(tokens)?;
-    let mut query = request.query();
-    let (limit, before) = (query.limit(), query.cursor(Some(timeline::scope(caller.user_id))));
-    query.finish()?;
     let reading = Reading { timelines, subscriptions, index: stored, cache, posts: stored };
-    let page = reading.page(caller.user_id, before, limit, time::now());
+    let page = async {
+        let mut query = request.query();
+        let (limit, before) = (query.limit(), query.cursor(Some(timeline::scope(caller.user_id))));
+        query.finish()?;
+        reading.page(caller.user_id, before, limit, time::now()).await
+    };
     let page = limits::read(limiter, &caller, page).await?;
     Response::read(request, Caching::Private, &page)
 }
