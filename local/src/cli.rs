@@ -1,13 +1,12 @@
 //! `cargo run -p local`: what it is told, and what it does.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -19,12 +18,20 @@ use crate::{
     bench::Bench,
     checks,
     cloud::{self, CloudArgs},
+    commands,
     data::{self, Keep},
-    demo, installation, local_routes, replay,
+    demo,
+    env_file::EnvFile,
+    event_sources::Redriven,
+    installation, local_routes, replay,
     runtime::{LogLevel, Logs},
     services::{Death, Endpoints},
     stack::{self, Foundation, Options, Stack},
+    tools::{Set, Tools},
 };
+
+/// How long whatever answers on a port has to say that it is `local`.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs template.yaml on this machine: the API with its functions, and every service that they need.
 #[derive(Debug, Parser)]
@@ -53,14 +60,15 @@ struct Settings {
     /// A value of a parameter of template.yaml
     #[arg(long = "parameter", global = true, value_name = "NAME=VALUE", value_parser = name_and_value)]
     parameters: Vec<(String, String)>,
-    /// From which level on the functions' lines are shown: trace, debug, info, warn, error, quiet
+    /// From which level on the functions' lines are shown (and written): trace, debug, info, warn, error, quiet
     #[arg(long, global = true, default_value = "warn")]
     log_level: LogLevel,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start only the services, and write `.local/services.env` for `cargo lambda watch --env-file`
+    /// Start only the services, and write `.local/services.env` for `cargo lambda watch --env-file`. What was pushed and
+    /// mailed is served on the port after --port
     Services,
     /// Send a sample event to its function, or play a scenario, and tell what came of it
     Replay {
@@ -80,6 +88,11 @@ enum Command {
     Admin {
         /// The verified mail address of their account
         email: String,
+    },
+    /// Bring back what lies in a dead-letter queue of the running stack
+    Redrive {
+        /// The queue's logical id in template.yaml
+        queue: String,
     },
     /// Measure what the README states (with --release)
     Bench,
@@ -104,8 +117,9 @@ pub async fn run() -> Result<ExitCode> {
         Some(Command::Replay { file }) => replay(&settings, &file).await,
         Some(Command::Demo { scenario, once }) => demo(&settings, &scenario, once).await,
         Some(Command::Admin { email }) => admin(&settings, &email).await,
+        Some(Command::Redrive { queue }) => redrive(&settings, &queue).await,
         Some(Command::Bench) => bench(&settings).await,
-        Some(Command::Validate) => checks::validate(&stack::workspace()).await.map(|()| ExitCode::SUCCESS),
+        Some(Command::Validate) => validate().await,
         Some(Command::Contract { examples }) => contract(&settings, examples).await,
         Some(Command::Provision(args)) => {
             cloud::run(*args, &mut io::stdout()).await.map(|()| ExitCode::SUCCESS)
@@ -114,15 +128,30 @@ pub async fn run() -> Result<ExitCode> {
 }
 
 impl Settings {
-    fn options(&self, keep: Keep) -> Options {
+    /// With the data that is kept, and the services that the environment names.
+    fn kept(&self) -> Options {
+        Options { keep: self.keep(), given_services: true, ..self.in_memory() }
+    }
+
+    /// For what must begin with nothing and leave nothing.
+    fn in_memory(&self) -> Options {
+        let written = match self.log_level {
+            LogLevel::Trace => Some("TRACE"),
+            LogLevel::Debug => Some("DEBUG"),
+            // The template's own is below these.
+            LogLevel::Info | LogLevel::Warn | LogLevel::Error | LogLevel::Quiet => None,
+        };
+        let written = written.map(|level| ("LogLevel".to_owned(), level.to_owned()));
+        let root = stack::workspace();
         Options {
-            root: stack::workspace(),
             port: self.port,
-            keep,
-            data: self.data.clone().unwrap_or_else(|| stack::workspace().join(data::FOLDER)),
-            parameters: self.parameters.iter().cloned().collect::<BTreeMap<_, _>>(),
+            keep: Keep::Nothing,
+            data: self.data.clone().unwrap_or_else(|| root.join(data::FOLDER)),
+            given_services: false,
+            parameters: written.into_iter().chain(self.parameters.iter().cloned()).collect(),
             logs: Logs::to_stderr(self.log_level),
             say: Arc::new(tell),
+            root,
         }
     }
 
@@ -130,10 +159,21 @@ impl Settings {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The port on which `services` serves what a stack serves under `/_local`, since the API's is for `cargo lambda watch`.
+    fn services_port(&self) -> Result<u16> {
+        self.port.checked_add(1).context("--port leaves no port after it")
+    }
+
     /// The address of a stack that somebody runs on our port.
     async fn running_stack(&self) -> Option<String> {
-        let answer = ApiClient::new(self.base_url()).get("/v1/status").await.ok()?;
-        (answer.status == 200).then(|| self.base_url())
+        let base_url = self.base_url();
+        is_local(&base_url).await.then_some(base_url)
+    }
+
+    /// The address of services that somebody runs beside our port.
+    async fn running_services(&self) -> Option<String> {
+        let base_url = format!("http://127.0.0.1:{}", self.services_port().ok()?);
+        is_local(&base_url).await.then_some(base_url)
     }
 
     const fn keep(&self) -> Keep {
@@ -143,38 +183,43 @@ impl Settings {
             (false, false) => Keep::Everything,
         }
     }
+}
 
-    /// For what must begin with nothing and leave nothing.
-    fn in_memory(&self) -> Options {
-        self.options(Keep::Nothing)
+/// Whether a `local` answers there. `cargo lambda watch` answers too, for other paths.
+async fn is_local(base_url: &str) -> bool {
+    let api = ApiClient::new(base_url);
+    match tokio::time::timeout(PATIENCE, api.get(local_routes::METRICS)).await {
+        Ok(Ok(answer)) => answer.status == 200 && answer.body["event_sources"].is_object(),
+        _ => false,
     }
 }
 
 async fn serve(settings: &Settings) -> Result<ExitCode> {
     let began = Instant::now();
-    let Some(stack) = started(settings.options(settings.keep())).await? else { return Ok(ExitCode::SUCCESS) };
-    tell_services(stack.endpoints());
-    tell(&format!("{} serves, after {} ms; Ctrl-C ends it", stack.base_url(), stack::milliseconds(began)));
-    stay(stack).await
+    with_stack(settings.kept(), async |stack| {
+        tell_services(stack.endpoints());
+        tell(&format!(
+            "{} serves, after {} ms; Ctrl-C ends it",
+            stack.base_url(),
+            began.elapsed().as_millis()
+        ));
+        told_to_end().await;
+        Ok(true)
+    })
+    .await
 }
 
 async fn demo(settings: &Settings, scenario: &Path, once: bool) -> Result<ExitCode> {
-    let Some(stack) = started(settings.in_memory()).await? else { return Ok(ExitCode::SUCCESS) };
-    tell_services(stack.endpoints());
-    let mut out = io::stdout();
-    let as_expected = tokio::select! {
-        result = demo::run(stack.base_url(), scenario, &mut out) => result?,
-        () = told_to_end() => {
-            stack.shutdown().await;
-            return Ok(ExitCode::SUCCESS);
+    with_stack(settings.in_memory(), async |stack| {
+        tell_services(stack.endpoints());
+        let as_expected = demo::run(stack.base_url(), scenario, &mut io::stdout()).await?;
+        if !once {
+            tell(&format!("{} stays up; Ctrl-C ends it", stack.base_url()));
+            told_to_end().await;
         }
-    };
-    if once {
-        stack.shutdown().await;
-        return Ok(if as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    }
-    tell(&format!("{} stays up; Ctrl-C ends it", stack.base_url()));
-    stay(stack).await
+        Ok(as_expected || !once)
+    })
+    .await
 }
 
 async fn bench(settings: &Settings) -> Result<ExitCode> {
@@ -192,34 +237,50 @@ async fn bench(settings: &Settings) -> Result<ExitCode> {
     .await
 }
 
+async fn validate() -> Result<ExitCode> {
+    let root = stack::workspace();
+    match unless_told_to_end(checks::validate(&root, Arc::new(tell))).await {
+        Some(result) => result.map(|()| ExitCode::SUCCESS),
+        None => Ok(ExitCode::FAILURE),
+    }
+}
+
 async fn contract(settings: &Settings, examples: u32) -> Result<ExitCode> {
     let root = stack::workspace();
     let options = Options { port: 0, ..settings.in_memory() };
+    // First: a stack that stands and waits for pip helps nobody.
+    let installed = Tools::installed(&root, Set::Contract, Arc::clone(&options.say));
+    let Some(tools) = unless_told_to_end(installed).await else { return Ok(ExitCode::FAILURE) };
+    let tools = tools?;
     with_stack(options, async |stack| {
-        checks::contract(&root, stack.base_url(), examples).await.map(|()| true)
+        checks::contract(&tools, &root, stack.base_url(), examples).await.map(|()| true)
     })
     .await
 }
 
 async fn admin(settings: &Settings, email: &str) -> Result<ExitCode> {
-    let changed = if let Some(running) = settings.running_stack().await {
+    let running = match settings.running_stack().await {
+        Some(stack) => Some(stack),
+        None => settings.running_services().await,
+    };
+    let changed = if let Some(running) = running {
         let wish = serde_json::json!({ "email": email });
-        let answer = ApiClient::new(&running).post(local_routes::ADMINS, &wish).await?;
-        anyhow::ensure!(
-            answer.status == 200,
-            "{}",
-            answer.body["message"].as_str().unwrap_or("the stack refused")
-        );
-        answer.body["changed"] == true
+        wished(&running, local_routes::ADMINS, &wish).await?["changed"] == true
     } else {
+        anyhow::ensure!(
+            !settings.fresh && !settings.in_memory,
+            "nobody has registered in a stack without data"
+        );
         // It changes what is kept, for the next start.
-        let options = settings.options(settings.keep());
-        let foundation = Foundation::lay(&options, &settings.base_url(), false).await?;
+        let options = settings.kept();
+        let base_url = settings.base_url();
+        let laid = unless_told_to_end(Foundation::lay(&options, &base_url, false)).await;
+        let Some(foundation) = laid.transpose()? else { return Ok(ExitCode::FAILURE) };
         let changed = match foundation.users_table() {
             Some(users) => installation::grant_admin(&users, email).await,
             None => Err(anyhow::anyhow!("the template has no table of users")),
         };
-        foundation.shutdown().await;
+        unless_told_to_end(foundation.shutdown()).await;
         changed?
     };
     tell(&if changed {
@@ -230,52 +291,84 @@ async fn admin(settings: &Settings, email: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+async fn redrive(settings: &Settings, queue: &str) -> Result<ExitCode> {
+    let running = settings.running_stack().await;
+    let running = running.with_context(|| format!("no stack runs on port {}", settings.port))?;
+    let path = [local_routes::REDRIVE, queue].concat();
+    let redriven = wished(&running, &path, &serde_json::json!({})).await?;
+    let Redriven { moved, kept } = serde_json::from_value(redriven)?;
+    writeln!(io::stdout(), "{moved} of the messages in {queue} were brought back, {kept} stay")?;
+    Ok(if kept == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a running `local` answers to a wish, if it fulfils it.
+async fn wished(base_url: &str, path: &str, wish: &serde_json::Value) -> Result<serde_json::Value> {
+    let answer = ApiClient::new(base_url).post(path, wish).await?;
+    let reason = answer.body["message"].as_str().unwrap_or("it was refused");
+    anyhow::ensure!(answer.status == 200, "{reason}");
+    Ok(answer.body)
+}
+
 async fn replay(settings: &Settings, file: &Path) -> Result<ExitCode> {
     if let Some(running) = settings.running_stack().await {
         let good = replay::run(&running, file, &mut io::stdout()).await?;
         return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    tell(&format!("nothing runs on port {}: this replay gets a stack of its own", settings.port));
+    tell(&format!("no stack runs on port {}: this replay gets one of its own", settings.port));
     let options = Options { port: 0, ..settings.in_memory() };
     with_stack(options, async |stack| replay::run(stack.base_url(), file, &mut io::stdout()).await).await
 }
 
 async fn services(settings: &Settings) -> Result<ExitCode> {
-    let options = settings.options(settings.keep());
+    let options = settings.kept();
+    // First, so that a taken port is told before anything is built.
+    let listener = stack::listen(settings.services_port()?).await?;
     // Where `cargo lambda watch` serves by default, and so what tokens are issued by.
     let base_url = settings.base_url();
-    let foundation = tokio::select! {
-        foundation = Foundation::lay(&options, &base_url, false) => foundation?,
-        () = told_to_end() => return Ok(ExitCode::SUCCESS),
+    let laid = async {
+        let watch = Tools::installed(&options.root, Set::Watch, Arc::clone(&options.say));
+        tokio::try_join!(Foundation::lay(&options, &base_url, false), watch)
     };
-    let file = options.data.with_file_name("services.env");
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&file, env_file(&foundation.environment()))
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    tell_services(foundation.endpoints());
-    tell(&format!("the services run; now: cargo lambda watch --env-file {}", file.display()));
-    let death = tokio::select! {
-        death = foundation.death() => Some(death),
-        () = told_to_end() => None,
+    let Some(laid) = unless_told_to_end(laid).await else { return Ok(ExitCode::SUCCESS) };
+    let (foundation, tools) = laid?;
+    let served = async {
+        let path = options.data.with_file_name("services.env");
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let _file = EnvFile::write(&path, &foundation.environment())?;
+        let server = foundation.serve(listener)?;
+        tell_services(foundation.endpoints());
+        tell(&format!("what is pushed and mailed is at http://{}/_local/outbox", server.address()));
+        let watch = tools.program("cargo-lambda");
+        tell(&format!(
+            "the services run; now: {} lambda watch --env-file {}",
+            watch.display(),
+            path.display()
+        ));
+        anyhow::Ok(tokio::select! {
+            death = foundation.death() => Some(death),
+            () = told_to_end() => None,
+        })
     };
-    foundation.shutdown().await;
-    Ok(outcome(death))
+    let death = served.await;
+    unless_told_to_end(foundation.shutdown()).await;
+    Ok(match death? {
+        Some(death) => {
+            tell_death(&death);
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    })
 }
 
-/// A started stack; `None` if it was told to end before.
-async fn started(options: Options) -> Result<Option<Stack>> {
-    tokio::select! {
-        stack = Stack::start(options) => stack.map(Some),
-        () = told_to_end() => Ok(None),
-    }
-}
-
-/// Does something with a stack that ends with it.
+/// Starts a stack, does something with it, and ends it, whatever comes first: the work's end, a service's death, or the
+/// order to end. Work that stays until that order comes waits for it itself, since others are cut short by it.
 async fn with_stack(options: Options, work: impl AsyncFnOnce(&Stack) -> Result<bool>) -> Result<ExitCode> {
-    let Some(stack) = started(options).await? else { return Ok(ExitCode::SUCCESS) };
+    let Some(stack) = unless_told_to_end(Stack::start(options)).await else { return Ok(ExitCode::SUCCESS) };
+    let stack = stack?;
     let result = tokio::select! {
+        biased;
         result = work(&stack) => result,
         death = stack.death() => {
             tell_death(&death);
@@ -283,30 +376,19 @@ async fn with_stack(options: Options, work: impl AsyncFnOnce(&Stack) -> Result<b
         }
         () = told_to_end() => Ok(false),
     };
-    stack.shutdown().await;
-    Ok(if result? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // Who asks twice does not want to wait.
+    let ended = unless_told_to_end(stack.shutdown()).await;
+    Ok(if result? && ended.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Stays until told to end, or until a service dies.
-async fn stay(stack: Stack) -> Result<ExitCode> {
-    let death = tokio::select! {
-        death = stack.death() => Some(death),
-        () = told_to_end() => None,
-    };
+/// Does something to its end; `None` if it was told to end before.
+async fn unless_told_to_end<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
-        () = stack.shutdown() => Ok(outcome(death)),
-        // Who asks twice does not want to wait.
-        () = told_to_end() => Ok(ExitCode::FAILURE),
-    }
-}
-
-fn outcome(death: Option<Death>) -> ExitCode {
-    match death {
-        Some(death) => {
-            tell_death(&death);
-            ExitCode::FAILURE
+        result = work => Some(result),
+        () = told_to_end() => {
+            commands::end_all();
+            None
         }
-        None => ExitCode::SUCCESS,
     }
 }
 
@@ -346,13 +428,6 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "local | {line}");
 }
 
-/// One `NAME="value"` a line. What would end a line is escaped, since keys in PEM have several.
-fn env_file(variables: &BTreeMap<String, String>) -> String {
-    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let lines = variables.iter().map(|(name, value)| [name, "=\"", &escaped(value), "\"\n"].concat());
-    lines.collect()
-}
-
 fn name_and_value(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
     Ok((parts.0.to_owned(), parts.1.to_owned()))
@@ -367,12 +442,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn an_env_file_has_one_line_for_each_variable() {
-        let variables = [("KEY", "a\nb"), ("QUOTED", "{\"x\": 1}")];
-        let file = env_file(&variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        assert_eq!(file, "KEY=\"a\\nb\"\nQUOTED=\"{\\\"x\\\": 1}\"\n");
     }
 }

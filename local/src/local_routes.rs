@@ -12,13 +12,23 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tocsin_adapters::dynamodb::UsersTable;
 
-use crate::{event_sources::EventSources, http_api::Handler, installation, metrics::Metrics, outbox::Outbox};
+use crate::{
+    event_sources::{EventSources, SourceError},
+    http_api::Handler,
+    installation,
+    metrics::Metrics,
+    outbox::Outbox,
+};
 
 /// How long `/_local/metrics` waits for lags: those of a service that is out of reach stay as they were.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where `admin` asks a running stack for its wish.
 pub const ADMINS: &str = "/_local/admins";
+/// Where `redrive` asks, with the queue's logical id behind it.
+pub const REDRIVE: &str = "/_local/redrive/";
+/// By what a command knows that it is a `local` that answers on a port.
+pub const METRICS: &str = "/_local/metrics";
 
 /// A path prefix and its handler.
 pub type LocalRoute = (String, Handler);
@@ -38,12 +48,35 @@ pub(crate) fn outbox(outbox: Option<Arc<Outbox>>) -> LocalRoute {
 }
 
 /// `GET /_local/metrics`: what functions and event sources count.
-pub(crate) fn metrics(sources: Arc<EventSources>, metrics: Metrics) -> LocalRoute {
-    route("/_local/metrics", move |_| {
-        let (sources, metrics) = (Arc::clone(&sources), metrics.clone());
+pub(crate) fn metrics(sources: Option<Arc<EventSources>>, metrics: Metrics) -> LocalRoute {
+    route(METRICS, move |_| {
+        let (sources, metrics) = (sources.clone(), metrics.clone());
         async move {
-            let _ = tokio::time::timeout(PATIENCE, sources.lag()).await;
+            if let Some(sources) = sources {
+                let _ = tokio::time::timeout(PATIENCE, sources.lag()).await;
+            }
             reply(serde_json::to_value(metrics.snapshot()).map_err(anyhow::Error::from))
+        }
+        .boxed()
+    })
+}
+
+/// `POST /_local/redrive/<queue>`: brings back what lies in a dead-letter queue, named by its logical id.
+pub(crate) fn redrive(sources: Arc<EventSources>) -> LocalRoute {
+    route(REDRIVE, move |request| {
+        let sources = Arc::clone(&sources);
+        async move {
+            if !is_wish(&request) {
+                return not_a_wish();
+            }
+            let queue = request.uri().path().strip_prefix(REDRIVE).unwrap_or_default();
+            match sources.redrive(queue).await {
+                Ok(redriven) => reply(serde_json::to_value(redriven).map_err(anyhow::Error::from)),
+                Err(error @ (SourceError::NoQueue { .. } | SourceError::NoDeadLetters(_))) => {
+                    message(StatusCode::NOT_FOUND, &error.to_string())
+                }
+                Err(error) => message(StatusCode::BAD_GATEWAY, &error.to_string()),
+            }
         }
         .boxed()
     })
@@ -54,11 +87,8 @@ pub(crate) fn admins(users: Option<UsersTable>) -> LocalRoute {
     route(ADMINS, move |request| {
         let users = users.clone();
         async move {
-            // A page of another origin can send anything but this type without being asked first.
-            let is_json =
-                request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-            if request.method() != Method::POST || !is_json {
-                return message(StatusCode::BAD_REQUEST, "expected POST with application/json");
+            if !is_wish(&request) {
+                return not_a_wish();
             }
             let Some(users) = users else {
                 return message(StatusCode::NOT_FOUND, "there is no table of users");
@@ -73,6 +103,17 @@ pub(crate) fn admins(users: Option<UsersTable>) -> LocalRoute {
         }
         .boxed()
     })
+}
+
+/// Whether a request may change something. A page of another origin can send anything but this type without being asked
+/// first.
+fn is_wish(request: &Request<Bytes>) -> bool {
+    let is_json = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    request.method() == Method::POST && is_json
+}
+
+fn not_a_wish() -> Response<Full<Bytes>> {
+    message(StatusCode::BAD_REQUEST, "expected POST with application/json")
 }
 
 #[derive(Deserialize)]

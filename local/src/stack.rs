@@ -5,7 +5,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +15,7 @@ use tokio::{
     net::TcpListener,
     sync::{Mutex, OnceCell, mpsc, oneshot},
     task::spawn_blocking,
+    time::timeout,
 };
 
 use crate::{
@@ -42,7 +43,7 @@ pub const STAGE: &str = "local";
 const MAIL_DOMAIN: &str = "tocsin.example";
 /// How long the end of a stack waits for what was accepted to be done: the embedded log is in memory.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long it then waits for functions that still run.
+/// How long it waits before for requests in hand, and then for functions that still run and clients that close.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How a stack is started.
@@ -56,6 +57,8 @@ pub struct Options {
     pub keep: Keep,
     /// The folder of data that is kept.
     pub data: PathBuf,
+    /// Whether services that the environment names are taken, in the place of our own.
+    pub given_services: bool,
     /// Values of the template's parameters, over those that a machine's stack has.
     pub parameters: BTreeMap<String, String>,
     /// Where the functions' lines go.
@@ -79,6 +82,7 @@ impl Options {
             port: 0,
             keep: Keep::Nothing,
             data: workspace().join(data::FOLDER),
+            given_services: false,
             parameters: BTreeMap::new(),
             logs: Logs::to_stderr(LogLevel::Error),
             say: Arc::new(|_| {}),
@@ -141,10 +145,11 @@ impl Foundation {
         let (installed, tools) = oneshot::channel();
         let service_logs = Logs::quiet();
         let storage_file = data.as_ref().map(DataFolder::storage);
-        let services = Services::start(Programs { broker, tools }, storage_file, &service_logs, tell);
+        let programs = Programs { broker, tools };
+        let services = Services::start(programs, options.given_services, storage_file, &service_logs, tell);
         let ((), (), services) = tokio::try_join!(
             build(builds.clone(), functions, broker_built, Arc::clone(&options.say)),
-            install(options.root.clone(), installed, Arc::clone(&options.say)),
+            install(&options.root, installed, Arc::clone(&options.say)),
             services,
         )?;
         let endpoints = services.endpoints().clone();
@@ -197,13 +202,36 @@ impl Foundation {
         }
     }
 
+    /// What was pushed and mailed; `None` where these services are real ones.
+    #[must_use]
+    pub fn outbox(&self) -> Option<Arc<Outbox>> {
+        self.endpoints.moto.as_deref().map(|moto| Arc::new(Outbox::new(moto)))
+    }
+
+    /// Serves what `local` serves besides the functions: they run elsewhere.
+    pub fn serve(&self, listener: TcpListener) -> Result<Server> {
+        let none = FleetOptions::default();
+        let metrics = Metrics::default();
+        let http_api = HttpApi {
+            routes: Routes::new([])?,
+            cors: None,
+            fleet: Fleet::new([], BTreeMap::new(), none, &Logs::quiet(), &metrics),
+            local: vec![
+                local_routes::outbox(self.outbox()),
+                local_routes::metrics(None, metrics),
+                local_routes::admins(self.users_table()),
+            ],
+        };
+        Ok(http_api.serve(listener)?)
+    }
+
     /// Ends the services.
     pub async fn shutdown(self) {
-        self.kafka
-            .admin()
-            .close()
-            .await
-            .unwrap_or_else(|error| tracing::debug!(%error, "Kafka was gone already"));
+        match timeout(GRACE, self.kafka.admin().close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "Kafka was gone already"),
+            Err(_) => tracing::debug!("Kafka's client did not close in time"),
+        }
         self.services.into_inner().shutdown().await;
     }
 }
@@ -233,14 +261,15 @@ impl Stack {
         };
         let sources = EventSources::start(app, &fleet, source_services, Backoff::default(), &metrics).await?;
         let sources = Arc::new(sources);
-        let outbox = foundation.endpoints.moto.as_deref().map(|moto| Arc::new(Outbox::new(moto)));
+        let outbox = foundation.outbox();
         let http_api = HttpApi {
             routes: routes(app)?,
             cors: app.cors.clone(),
             fleet: fleet.clone(),
             local: vec![
                 local_routes::outbox(outbox.clone()),
-                local_routes::metrics(Arc::clone(&sources), metrics.clone()),
+                local_routes::metrics(Some(Arc::clone(&sources)), metrics.clone()),
+                local_routes::redrive(Arc::clone(&sources)),
                 local_routes::admins(foundation.users_table()),
             ],
         };
@@ -354,15 +383,16 @@ impl Stack {
         self.foundation.death().await
     }
 
-    /// Ends everything in order: requests are refused, what was accepted is done, then the services end.
+    /// Ends everything in order: new requests are refused, those in hand are answered, what was accepted is done, then
+    /// the services end.
     pub async fn shutdown(self) {
         let Self { foundation, fleet, sources, server, .. } = self;
-        drop(server);
+        server.close(GRACE).await;
         if !sources.drain(tokio::time::Instant::now() + DRAIN).await {
             tracing::warn!("not everything that was accepted was done after {DRAIN:?}");
         }
-        sources.shutdown().await;
-        fleet.shutdown(GRACE).await;
+        // At once: a source waits for its functions in hand, which may never end by themselves.
+        tokio::join!(sources.shutdown(), fleet.shutdown(GRACE));
         foundation.shutdown().await;
     }
 }
@@ -397,11 +427,11 @@ async fn build(
 }
 
 async fn install(
-    root: PathBuf,
+    root: &Path,
     installed: oneshot::Sender<ToolPrograms>,
     say: Arc<dyn Fn(&str) + Send + Sync>,
 ) -> Result<()> {
-    let tools = spawn_blocking(move || Tools::ensure(&root, Set::Run, |line| say(line))).await??;
+    let tools = Tools::installed(root, Set::Run, say).await?;
     let programs =
         ToolPrograms { python: tools.program("python"), redis_server: tools.program("redis-server") };
     let _ = installed.send(programs);
@@ -456,10 +486,4 @@ fn routes(app: &App) -> Result<Routes> {
         })
     });
     Routes::new(routes).context("the routes of template.yaml")
-}
-
-/// The time that a start took, as its last line tells it.
-#[must_use]
-pub fn milliseconds(since: Instant) -> u128 {
-    since.elapsed().as_millis()
 }

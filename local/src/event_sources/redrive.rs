@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     batches::Batches,
     failure_document::FailureDocument,
@@ -15,7 +17,7 @@ use super::{
 };
 
 /// What a redrive did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redriven {
     /// Messages of the dead-letter queue that are gone from it: moved, or handled.
     pub moved: usize,

@@ -6,12 +6,11 @@ use super::fleet::FleetOptions;
 use crate::template::model::Function;
 
 /// What of this machine's environment functions get: a function that leans on anything else would fail in the cloud.
-const INHERITED: [&str; 8] = [
+const INHERITED: [&str; 7] = [
     "PATH",
     "TMPDIR",
     "LD_LIBRARY_PATH",
     "RUST_BACKTRACE",
-    "RUST_LOG",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "LLVM_PROFILE_FILE",

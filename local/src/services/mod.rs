@@ -18,7 +18,7 @@ use aws_types::{SdkConfig, region::Region};
 use tokio::{process::Command, sync::mpsc, sync::oneshot};
 
 pub use process::Death;
-use process::ServiceProcess;
+use process::{ServiceProcess, announced_port};
 use storage::Storage;
 
 use crate::runtime::Logs;
@@ -103,15 +103,16 @@ struct Owned {
 }
 
 impl Services {
-    /// Starts what the environment does not name. Deaths are sent to `deaths`; `data` is the storage's file, or else it
-    /// is in memory.
+    /// Starts what the environment does not name, or everything, unless `given` ones are wanted. Deaths are sent to
+    /// `deaths`; `data` is the storage's file, or else it is in memory.
     pub async fn start(
         programs: Programs,
+        given: bool,
         data: Option<PathBuf>,
         logs: &Logs,
         deaths: mpsc::UnboundedSender<Death>,
     ) -> Result<Self> {
-        let given = Given::from_environment();
+        let given = if given { Given::from_environment() } else { Given::nothing() };
         let Programs { broker, tools } = programs;
         let storage = async {
             if given.endpoint("DYNAMODB").is_some() {
@@ -128,7 +129,8 @@ impl Services {
             let Ok(program) = broker.await else { bail!("the embedded broker could not be built") };
             let began = Instant::now();
             let command = Command::new(&program);
-            let (process, port) = ServiceProcess::announced("broker", command, logs, &deaths).await?;
+            let (process, port) =
+                ServiceProcess::announced("broker", command, announced_port, logs, &deaths).await?;
             anyhow::Ok(Some((Owned { program, port, process: Some(process) }, began.elapsed())))
         };
         let of_tools = async {
@@ -154,7 +156,8 @@ impl Services {
                 let began = Instant::now();
                 let mut command = Command::new(&tools.python);
                 command.args(["-I", "-c", include_str!("aws.py")]);
-                let (process, port) = ServiceProcess::announced("moto", command, logs, &deaths).await?;
+                let (process, port) =
+                    ServiceProcess::announced("moto", command, announced_port, logs, &deaths).await?;
                 anyhow::Ok(Some((process, port, began.elapsed())))
             };
             tokio::try_join!(redis, moto)
@@ -163,12 +166,9 @@ impl Services {
 
         let mut started = Vec::new();
         let mut note = |service, address: String, took| started.push(Started { service, address, took });
-        let mut aws = BTreeMap::new();
-        for service in ["DYNAMODB"].iter().chain(&MOTO_SERVES) {
-            if let Some(url) = given.endpoint(service) {
-                aws.insert((*service).to_owned(), url);
-            }
-        }
+        let of_aws = ["DYNAMODB"].iter().chain(&MOTO_SERVES);
+        let mut aws: BTreeMap<String, String> =
+            of_aws.filter_map(|service| Some(((*service).to_owned(), given.endpoint(service)?))).collect();
         let storage = storage.map(|(storage, took)| {
             note("DynamoDB", storage.url(), took);
             aws.insert("DYNAMODB".to_owned(), storage.url());
@@ -246,7 +246,9 @@ impl Services {
         if let Some(owned) = self.broker.as_mut().filter(|owned| owned.process.is_none()) {
             let mut command = Command::new(&owned.program);
             command.arg(owned.port.to_string());
-            let (process, _) = ServiceProcess::announced("broker", command, &self.logs, &self.deaths).await?;
+            let (process, _) =
+                ServiceProcess::announced("broker", command, announced_port, &self.logs, &self.deaths)
+                    .await?;
             owned.process = Some(process);
         }
         Ok(())
@@ -355,6 +357,17 @@ impl Given {
             aws_default: variable("AWS_ENDPOINT_URL"),
             redis_url: variable("REDIS_URL"),
             bootstrap_servers: variable("KAFKA_BOOTSTRAP_SERVERS"),
+        }
+    }
+
+    /// For a stack that leaves nothing behind, and so must not touch what is somebody's.
+    fn nothing() -> Self {
+        Self {
+            region: REGION.to_owned(),
+            aws: BTreeMap::new(),
+            aws_default: None,
+            redis_url: None,
+            bootstrap_servers: None,
         }
     }
 
