@@ -8,7 +8,7 @@ use crate::{
     Error, Refusal, Result,
     error::Kind,
     ids::{SessionId, UserId},
-    time::Timestamp,
+    time::{self, Timestamp},
 };
 
 /// How long an access token is good for, in seconds.
@@ -90,7 +90,20 @@ impl TokenSigner {
             .into_iter()
             .find_map(|key| key.common.key_id)
             .ok_or_else(|| unreadable("no key of the JWKS has a `kid`".to_owned()))?;
-        Ok(Self { key, key_id, issuer: issuer.to_owned() })
+        let signer = Self { key, key_id, issuer: issuer.to_owned() };
+        if !signer.is_verified_by(&TokenVerifier::new(jwks, issuer)?)? {
+            return Err(unreadable("it does not belong to the first key of the JWKS".to_owned()));
+        }
+        Ok(signer)
+    }
+
+    /// Whether tokens of this signer are good: a deployment with keys that do not belong together fails at its start, and
+    /// not with everybody's first request.
+    fn is_verified_by(&self, verifier: &TokenVerifier) -> Result<bool> {
+        let now = time::now();
+        let (user_id, session_id) = (UserId::new(now), SessionId::new(now));
+        let nobody = Caller { user_id, username: String::new(), session_id, roles: Vec::new() };
+        Ok(verifier.verify(&self.sign(&nobody, now)?) == Ok(nobody))
     }
 
     /// A token for a caller.
@@ -161,4 +174,33 @@ fn invalid() -> Refusal {
 
 fn parse_jwks(jwks: &str) -> Result<JwkSet> {
     serde_json::from_str(jwks).map_err(|cause| Error::unreadable("the JWKS", cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key for these tests alone: 32 zeros.
+    const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+                               MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n\
+                               -----END PRIVATE KEY-----\n";
+    const PUBLIC_KEY: &str = "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik";
+    const ANOTHER_PUBLIC_KEY: &str = "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w";
+
+    fn signer(public_keys: [&str; 2]) -> Result<TokenSigner> {
+        let jwk = |(i, x): (usize, &str)| serde_json::json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": i.to_string(), "x": x});
+        let keys: Vec<_> = public_keys.into_iter().enumerate().map(jwk).collect();
+        TokenSigner::new(
+            &PRIVATE_KEY.into(),
+            &serde_json::json!({"keys": keys}).to_string(),
+            "tocsin.example",
+        )
+    }
+
+    #[test]
+    fn a_signer_is_made_only_of_keys_that_belong_together() {
+        signer([PUBLIC_KEY, ANOTHER_PUBLIC_KEY]).unwrap();
+        let error = signer([ANOTHER_PUBLIC_KEY, PUBLIC_KEY]).unwrap_err().to_string();
+        assert!(error.contains("first key of the JWKS"), "{error}");
+    }
 }

@@ -245,7 +245,8 @@ pub fn boolean(value: &Value) -> Result<bool, Invalid> {
 /// Reads a number within a range.
 pub fn number(least: f64, most: f64) -> impl Fn(&Value) -> Result<f64, Invalid> {
     move |value| {
-        value.as_f64().ok_or_else(|| wrong_type("a number", value)).and_then(|number| within(number, least, most))
+        let number = value.as_f64().ok_or_else(|| wrong_type("a number", value))?;
+        within(number, least, most)
     }
 }
 

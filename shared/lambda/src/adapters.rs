@@ -1,6 +1,7 @@
 //! The adapters as settings: which variables each is made from.
 //!
-//! None of them connects to anything here; that is done when it is first used. Those of one service share its client.
+//! Those of one service share its client. None waits for its service: the log and Redis are connected to ahead of the
+//! first invocation, and what cannot be reached then is tried again when it is first used.
 
 use secrecy::SecretString;
 use tocsin_adapters::{
@@ -49,7 +50,12 @@ impl Setting for Redis {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         environment.shared(|environment| {
             let url = environment.required(REDIS_URL).map(SecretString::from)?;
-            Self::open(&url).map_err(|error| environment.refuse(REDIS_URL, error)).ok()
+            let redis = Self::open(&url).map_err(|error| environment.refuse(REDIS_URL, error)).ok()?;
+            environment.ahead({
+                let redis = redis.clone();
+                async move { redis.warm().await }
+            });
+            Some(redis)
         })
     }
 }
@@ -79,7 +85,12 @@ impl Setting for KafkaPostLog {
         let bootstrap_servers = environment.required("KAFKA_BOOTSTRAP_SERVERS");
         let auth = kafka_auth(environment);
         let topic = environment.required("POSTS_TOPIC");
-        Some(Self::new(bootstrap_servers?, auth?, topic?))
+        let log = Self::new(bootstrap_servers?, auth?, topic?);
+        environment.ahead({
+            let log = log.clone();
+            async move { log.warm().await }
+        });
+        Some(log)
     }
 }
 
@@ -138,7 +149,7 @@ mod tests {
         let get = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        read_from(&get)
+        read_from(&get).map(|(settings, _)| settings)
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
     env, fmt,
 };
 
+use futures::future::{FutureExt as _, LocalBoxFuture, join_all};
 use secrecy::SecretString;
 use tocsin_domain::access_token::{TokenSigner, TokenVerifier};
 
@@ -23,6 +24,7 @@ pub struct Environment<'a> {
     get: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<String>,
     shared: HashMap<TypeId, Box<dyn Any>>,
+    ahead: Vec<LocalBoxFuture<'static, ()>>,
 }
 
 /// Why a function cannot start: every variable that is missing or not valid.
@@ -37,16 +39,21 @@ impl fmt::Display for SettingsError {
 
 impl std::error::Error for SettingsError {}
 
-/// Reads settings from the process's environment.
-pub fn read<S: Setting>() -> Result<S, SettingsError> {
+/// Reads settings from the process's environment; and answers what they do ahead of the first invocation.
+pub fn read<S: Setting>() -> Result<(S, impl Future<Output = ()>), SettingsError> {
     read_from(&|name| env::var(name).ok())
 }
 
 /// Reads settings from anywhere.
-pub fn read_from<S: Setting>(get: &dyn Fn(&str) -> Option<String>) -> Result<S, SettingsError> {
-    let mut environment = Environment { get, problems: Vec::new(), shared: HashMap::new() };
+pub fn read_from<S: Setting>(
+    get: &dyn Fn(&str) -> Option<String>,
+) -> Result<(S, impl Future<Output = ()> + use<S>), SettingsError> {
+    let mut environment =
+        Environment { get, problems: Vec::new(), shared: HashMap::new(), ahead: Vec::new() };
     let settings = S::read(&mut environment);
-    settings.filter(|_| environment.problems.is_empty()).ok_or(SettingsError(environment.problems))
+    let Environment { problems, ahead, .. } = environment;
+    let settings = settings.filter(|_| problems.is_empty()).ok_or(SettingsError(problems))?;
+    Ok((settings, join_all(ahead).map(drop)))
 }
 
 impl Environment<'_> {
@@ -75,6 +82,12 @@ impl Environment<'_> {
         let shared = make(self);
         self.shared.insert(TypeId::of::<T>(), Box::new(shared.clone()));
         shared
+    }
+
+    /// Does something while the first invocation is waited for, as far as it comes: connections take the longest of a
+    /// cold start, and are made at the same time.
+    pub fn ahead(&mut self, work: impl Future<Output = ()> + 'static) {
+        self.ahead.push(work.boxed_local());
     }
 
     /// Notes that a variable is not valid. Its value is not told: it may be a secret.
@@ -162,7 +175,7 @@ mod tests {
         let get = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        read_from(&get)
+        read_from(&get).map(|(settings, _)| settings)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::join};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent, Runtime, service_fn};
 use serde::{
     Deserialize, Serialize,
@@ -116,13 +116,15 @@ where
         .build()
         .map_err(|error| Ended(error.to_string()))?;
     runtime.block_on(async {
-        let ports: P = settings::read().map_err(|error| Ended(format!("cannot start: {error}")))?;
+        let (ports, ahead) =
+            settings::read::<P>().map_err(|error| Ended(format!("cannot start: {error}")))?;
         let ports = &ports;
         let service = service_fn(move |event: LambdaEvent<E>| async move {
             let LambdaEvent { payload, context } = event;
             handle(ports, payload, &context).await.map_err(Failure)
         });
-        Runtime::new(service).run().await.map_err(|error| Ended(error.to_string()))
+        let (ended, ()) = join(Runtime::new(service).run(), ahead).await;
+        ended.map_err(|error| Ended(error.to_string()))
     })
 }
 

@@ -1,16 +1,21 @@
 //! Every sample in events/ is the event of its function: it is read as AWS's type of it, written, and read again; and
 //! what our own types read of it is what is in it.
 
-use std::{collections::BTreeMap, fmt::Debug, fs};
+use std::{cell::RefCell, collections::BTreeMap, fmt::Debug, fs};
 
 use aws_lambda_events::{
     apigw::ApiGatewayV2httpRequest, eventbridge::EventBridgeEvent, kafka::KafkaEvent, sqs::SqsEvent,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::executor::block_on;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tocsin_domain::{post_log::PostRecord, push::PushJob};
-use tocsin_lambda::{batch, request::Request};
+use tocsin_domain::{
+    post::Post,
+    post_log::{Change, PostRecord},
+    push::PushJob,
+};
+use tocsin_lambda::{batch, deadline::Deadline, request::Request};
 
 /// The samples, by the function's name.
 fn samples() -> BTreeMap<String, Value> {
@@ -80,11 +85,31 @@ fn records(name: &str, sample: &Value) {
     }
     let event = round_trip::<KafkaEvent>(&sample).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(event.records.len() >= 2, "{name} has records of one partition only");
-    serde_json::from_value::<batch::KafkaEvent>(sample).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut expected: Vec<Post> = Vec::new();
     for record in event.records.into_values().flatten() {
-        let value = BASE64_STANDARD.decode(record.value.unwrap_or_default()).unwrap_or_default();
-        let read = PostRecord::from_json(&value).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let decoded =
+            |text: Option<String>| BASE64_STANDARD.decode(text.unwrap_or_default()).unwrap_or_default();
+        let read =
+            PostRecord::from_json(&decoded(record.value)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let again = read.to_json().and_then(|json| PostRecord::from_json(&json));
-        assert_eq!(again.ok(), Some(read), "{name}");
+        assert_eq!(again.as_ref().ok(), Some(&read), "{name}");
+        if let Change::Created(post) = read.change {
+            assert_eq!(decoded(record.key), post.post_id.to_string().as_bytes(), "{name}");
+            expected.push(*post);
+        }
     }
+    assert!(expected.len() >= 2, "{name} has fewer than two posts");
+    let event: batch::KafkaEvent =
+        serde_json::from_value(sample).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let handed = RefCell::new(Vec::new());
+    let answer = block_on(batch::posts(event, Deadline::default(), async |posts: &[Post]| {
+        handed.borrow_mut().extend_from_slice(posts);
+        posts.iter().map(|_| Ok(())).collect()
+    }));
+    assert_eq!(answer, batch::KafkaBatchResponse::default(), "{name}");
+    let by_id = |mut posts: Vec<Post>| {
+        posts.sort_by_key(|post| post.post_id);
+        posts
+    };
+    assert_eq!(by_id(handed.into_inner()), by_id(expected), "{name}");
 }

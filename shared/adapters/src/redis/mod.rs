@@ -61,6 +61,11 @@ impl Redis {
         Ok(Self { inner: Arc::new(Inner { client, state: Mutex::default() }) })
     }
 
+    /// Connects, so that what is asked first need not wait for that. What fails is told by what is asked.
+    pub async fn warm(&self) {
+        self.connection(None).await.ok();
+    }
+
     async fn run<T: FromRedisValue>(&self, service: &'static str, request: Request<'_>) -> Result<T> {
         let failed = |error: RedisError| Error::unavailable(service, error);
         let (connection, made, is_new) = self.connection(None).await.map_err(failed)?;
