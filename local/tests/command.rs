@@ -1,5 +1,7 @@
 //! The command, as a person runs it: what it keeps, what it says when it cannot, and that it leaves nothing behind.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -133,22 +135,21 @@ struct Process {
 /// Every process that runs; one that has ended, and that nobody has asked about yet, does not.
 fn processes() -> Vec<Process> {
     // Not every Linux has `ps`, and not every Unix has /proc.
-    let lines: Vec<String> = match fs::read_dir("/proc") {
-        Ok(entries) => entries
+    let lines: Vec<String> = if let Ok(entries) = fs::read_dir("/proc") {
+        entries
             .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok())
             // <id> (<name>) <state> <parent> …
-            .filter_map(|stat| {
-                let (id, rest) = stat.split_once(" (")?;
+            .filter_map(|line| {
+                let (id, rest) = line.split_once(" (")?;
                 let (name, rest) = rest.rsplit_once(") ")?;
                 let (state, rest) = rest.split_once(' ')?;
                 Some(format!("{id} {} {state} {name}", rest.split(' ').next()?))
             })
-            .collect(),
-        Err(_) => {
-            let columns = ["-A", "-o", "pid=,ppid=,state=,comm="];
-            let listed = std::process::Command::new("ps").args(columns).output().unwrap();
-            String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect()
-        }
+            .collect()
+    } else {
+        let columns = ["-A", "-o", "pid=,ppid=,state=,comm="];
+        let listed = std::process::Command::new("ps").args(columns).output().unwrap();
+        String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect()
     };
     let process = |line: &String| {
         let mut words = line.split_whitespace();
@@ -208,9 +209,9 @@ async fn data_survives_a_restart_until_it_is_to_be_fresh() {
     let mut local = Local::start(&["--port", "0", "--data", &data]).await;
     let base_url = local.serves().await;
     let ada = ApiClient::new(&base_url).register("ada", "ada@example.org").await.unwrap();
-    let post = json!({"title": "Smoke", "category": "fire", "location": {"lat": 60.3972, "lon": 5.3238}});
-    let accepted = ada.api.post("/v1/posts", &post).await.unwrap().expect(202).unwrap();
-    let post = format!("/v1/posts/{}", text(&accepted, "post_id").unwrap());
+    let smoke = json!({"title": "Smoke", "category": "fire", "location": {"lat": 60.3972, "lon": 5.3238}});
+    let accepted = ada.api.post("/v1/posts", &smoke).await.unwrap().expect(202).unwrap();
+    let path = format!("/v1/posts/{}", text(&accepted, "post_id").unwrap());
 
     // What is in use is not shared, and says so.
     let port = base_url.rsplit(':').next().unwrap();
@@ -230,7 +231,7 @@ async fn data_survives_a_restart_until_it_is_to_be_fresh() {
     let api = ApiClient::new(local.serves().await);
     let tokens = sign_in(&api).await.expect(200).unwrap();
     let api = api.with_token(text(&tokens, "access_token").unwrap());
-    assert_eq!(api.get(&post).await.unwrap().expect(200).unwrap()["title"], "Smoke");
+    assert_eq!(api.get(&path).await.unwrap().expect(200).unwrap()["title"], "Smoke");
     local.ends_by("-INT").await;
 
     let mut local = Local::start(&["--port", "0", "--data", &data, "--fresh"]).await;

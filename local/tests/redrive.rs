@@ -1,6 +1,6 @@
 //! What ended in a dead-letter queue is brought back by the running stack, as `cargo run -p local -- redrive` asks for it.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod town;
 

@@ -1,5 +1,6 @@
 //! A stack of its own for a test, and people in it.
 
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
 #![expect(dead_code, reason = "each test file uses its part of this")]
 
 use std::time::Duration;

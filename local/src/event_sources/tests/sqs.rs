@@ -113,7 +113,7 @@ async fn batches_run_side_by_side_up_to_the_concurrency() {
 
 #[tokio::test]
 async fn messages_that_a_function_died_with_come_again_when_nothing_can_hold_them_any_more() {
-    let queue = Arc::new(MemoryQueue { visibility: Duration::from_secs(180), ..MemoryQueue::default() });
+    let queue = Arc::new(MemoryQueue { visibility: Duration::from_mins(3), ..MemoryQueue::default() });
     let function = Function::new(|event| {
         let died = event["Records"][0]["body"] == "died";
         Err(if died { "crashed" } else { "as it said" })
