@@ -62,7 +62,8 @@ fn refused(refusal: &Refusal, request_id: &str) -> Response {
         None => response,
     };
     match (refusal.kind, refusal.code) {
-        // RFC 9110, 15.5.2 asks for it; RFC 6750, 3.1 names an error only where a token was sent.
+        // RFC 9110, 15.5.2 asks for it; RFC 6750, 3.1 names an error only where a token was sent. (A session token that is
+        // missing is answered as one that is not good.)
         (Kind::Unauthenticated, "token_invalid" | "session_invalid") => {
             response.with("www-authenticate", r#"Bearer error="invalid_token""#)
         }
