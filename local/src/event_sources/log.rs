@@ -176,8 +176,8 @@ impl KafkaLog {
 
     /// The embedded log is in memory: when its broker is started again, the topic is a new one, from its first record
     /// on, and nothing would say so to a reader that waits at the old end.
-    async fn follow_new_topic(&self) -> Result<(), LogError> {
-        if self.broker.kind != BrokerKind::Embedded || self.state().checked.elapsed() < CHECK {
+    async fn follow_new_topic(&self, at_most_every: Duration) -> Result<(), LogError> {
+        if self.broker.kind != BrokerKind::Embedded || self.state().checked.elapsed() < at_most_every {
             return Ok(());
         }
         self.state().checked = Instant::now();
@@ -231,7 +231,7 @@ impl RecordLog for KafkaLog {
             Err(error) => return Err(error.into()),
         };
         if records.is_empty() {
-            self.follow_new_topic().await?;
+            self.follow_new_topic(CHECK).await?;
             return Ok(Vec::new());
         }
         let mut state = self.state();
@@ -268,6 +268,8 @@ impl RecordLog for KafkaLog {
     }
 
     async fn ends(&self) -> Result<BTreeMap<i32, i64>, LogError> {
+        // Not the ends of one topic, held against what is done of another.
+        self.follow_new_topic(Duration::ZERO).await?;
         let partitions = self.state().origin.starts.keys().copied().collect();
         list(&self.admin, &self.topic, &partitions, OffsetSpec::Latest).await
     }
