@@ -144,7 +144,7 @@ pub(crate) fn is_known(request: &Request, tag: &str) -> bool {
 
 impl Serialize for Response {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut response = serializer.serialize_struct("Response", 4)?;
+        let mut response = serializer.serialize_struct("Response", 5)?;
         response.serialize_field("statusCode", &self.status.as_u16())?;
         response.serialize_field("headers", &Headers(&self.headers))?;
         match &self.body {
@@ -153,6 +153,8 @@ impl Serialize for Response {
             Body::Bytes(bytes) => response.serialize_field("body", &BASE64_STANDARD.encode(bytes))?,
         }
         response.serialize_field("isBase64Encoded", &matches!(self.body, Body::Bytes(_)))?;
+        // API Gateway can do without; `cargo lambda watch` cannot.
+        response.serialize_field("cookies", &[""; 0])?;
         response.end()
     }
 }
@@ -212,7 +214,7 @@ mod tests {
         assert_eq!(created["headers"]["cache-control"], "no-store");
         assert_eq!(
             sent(&Response::no_content()),
-            json!({"statusCode": 204, "headers": {}, "isBase64Encoded": false})
+            json!({"statusCode": 204, "headers": {}, "isBase64Encoded": false, "cookies": []})
         );
     }
 
