@@ -1,7 +1,8 @@
 //! A scenario: people, what they follow, and what is posted; and what everybody must get of it.
 //!
 //! The files are under `events/scenarios`. A scenario is played through the front door, and what came of it is held
-//! against its `expect`, which was computed by brute force.
+//! against its `expect`, which was computed by brute force: `because` names the subscriptions any one of which may be the
+//! reason, nobody is pushed their own post, and no post lies within 1 % of an area's edge.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
