@@ -277,7 +277,7 @@ impl NewPost {
             fields.refuse::<()>("ends_at", Invalid::new("out_of_range", detail));
         }
         if expires_at.is_some_and(|expires| expires <= now || expires > time::after(now, YEAR)) {
-            let detail = "must be in the future, and at most a year ahead";
+            let detail = "must be in the future, and at most 366 days ahead";
             fields.refuse::<()>("expires_at", Invalid::new("out_of_range", detail));
         }
         let (Some(title), Some(category), Some(tags), Some(location)) = (title, category, tags, location)

@@ -192,6 +192,6 @@ fn invalid() -> Refusal {
     Refusal::new(
         Kind::Unauthenticated,
         "session_invalid",
-        "the session token is not valid, or no longer: sign in again",
+        "the session token (Authorization: Bearer …) is not valid, or no longer: sign in again",
     )
 }
