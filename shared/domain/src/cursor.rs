@@ -1,10 +1,14 @@
-//! Pages of a list, newest first, and the opaque cursor from one to the next.
+//! Pages of a list, and the opaque cursor from one to the next.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{error::Invalid, ids::PostId};
+use crate::{
+    error::Invalid,
+    ids::{PostId, UserId},
+    time::Timestamp,
+};
 
 /// How many items of a list one answer has: 1 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,36 +64,79 @@ impl Scope {
     }
 }
 
-/// Where a page ended: the next one begins with the first post before this one.
+/// What a list is in the order of, in the bytes of a cursor.
+pub trait Position: Sized {
+    /// Its bytes.
+    fn to_bytes(&self) -> Vec<u8>;
+    /// From these bytes, if they are one's.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Position for PostId {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let id = Self::from_bytes(bytes.try_into().ok()?);
+        id.is_ours().then_some(id)
+    }
+}
+
+impl Position for UserId {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let id = Self::from_bytes(bytes.try_into().ok()?);
+        id.is_ours().then_some(id)
+    }
+}
+
+/// Of a list in the order of time, in which several may share a millisecond.
+impl<P: Position> Position for (Timestamp, P) {
+    fn to_bytes(&self) -> Vec<u8> {
+        [self.0.as_millisecond().to_be_bytes().to_vec(), self.1.to_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (ms, rest) = bytes.split_first_chunk()?;
+        let time = Timestamp::from_millisecond(i64::from_be_bytes(*ms)).ok()?;
+        Some((time, P::from_bytes(rest)?))
+    }
+}
+
+/// Where a page ended: the next one begins with the first item after this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor(pub PostId);
+pub struct Cursor<P = PostId>(pub P);
 
-impl Cursor {
-    /// First byte of a cursor: another form of it gets another number.
-    const VERSION: u8 = 1;
-
+impl<P: Position> Cursor<P> {
     /// What the client is given.
     #[must_use]
-    pub fn encode(self, scope: Scope) -> String {
-        let mut bytes = vec![Self::VERSION];
+    pub fn encode(&self, scope: Scope) -> String {
+        let mut bytes = vec![VERSION];
         bytes.extend(scope.0);
-        bytes.extend(self.0.as_bytes());
+        bytes.extend(self.0.to_bytes());
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// What the client gave back.
     pub fn decode(text: &str, scope: Scope) -> Result<Self, Invalid> {
-        let invalid =
-            || Invalid::new("invalid_cursor", "must be the next_cursor of a page of this very list");
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
-        let bytes: [u8; 25] = bytes.try_into().map_err(|_| invalid())?;
-        if bytes[0] != Self::VERSION || bytes[1..9] != scope.0 {
-            return Err(invalid());
-        }
-        let id = PostId::from_bytes(std::array::from_fn(|i| bytes[9 + i]));
-        if id.is_ours() { Ok(Self(id)) } else { Err(invalid()) }
+        let position = || {
+            let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+            let (head, rest) = bytes.split_first_chunk::<9>()?;
+            let is_of_this_list = head[0] == VERSION && head[1..] == scope.0;
+            P::from_bytes(rest).filter(|_| is_of_this_list)
+        };
+        position().map(Self).ok_or_else(|| {
+            Invalid::new("invalid_cursor", "must be the next_cursor of a page of this very list")
+        })
     }
 }
+
+/// First byte of a cursor: another form of it gets another number.
+const VERSION: u8 = 1;
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -110,10 +157,15 @@ impl<T> Page<T> {
     /// The page of a list of which one item more than `limit` was read, if there is one: so the last page is known to be
     /// the last.
     #[must_use]
-    pub fn cut(mut items: Vec<T>, limit: Limit, scope: Scope, id: impl Fn(&T) -> PostId) -> Self {
+    pub fn cut<P: Position>(
+        mut items: Vec<T>,
+        limit: Limit,
+        scope: Scope,
+        position: impl Fn(&T) -> P,
+    ) -> Self {
         let more = items.len() > limit.get();
         items.truncate(limit.get());
-        let next_cursor = items.last().filter(|_| more).map(|last| Cursor(id(last)).encode(scope));
+        let next_cursor = items.last().filter(|_| more).map(|last| Cursor(position(last)).encode(scope));
         Self { items, next_cursor }
     }
 }
@@ -127,9 +179,18 @@ mod tests {
         let (id, scope) = (PostId::new(crate::time::now()), Scope::of(["60.39", "5.32"]));
         let text = Cursor(id).encode(scope);
         assert_eq!(Cursor::decode(&text, scope), Ok(Cursor(id)));
-        assert!(Cursor::decode(&text, Scope::of(["60.39", "5.33"])).is_err());
+        assert!(Cursor::<PostId>::decode(&text, Scope::of(["60.39", "5.33"])).is_err());
         for bad in ["", "AA", "é", &text[1..], &format!("{text}A")] {
-            assert!(Cursor::decode(bad, scope).is_err(), "{bad}");
+            assert!(Cursor::<PostId>::decode(bad, scope).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_cursor_of_a_list_by_time_keeps_both_parts() {
+        let (now, scope) = (crate::time::now(), Scope::of(["friendships"]));
+        let position = (now, UserId::new(now));
+        let text = Cursor(position).encode(scope);
+        assert_eq!(Cursor::decode(&text, scope), Ok(Cursor(position)));
+        assert!(Cursor::<PostId>::decode(&text, scope).is_err(), "another list's position");
     }
 }

@@ -12,6 +12,7 @@ pub mod category;
 pub mod cursor;
 pub mod device;
 pub mod error;
+pub mod friendship;
 pub mod ids;
 pub mod input;
 pub mod mail;

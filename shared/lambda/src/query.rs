@@ -3,7 +3,7 @@
 
 use tocsin_domain::{
     Refusal,
-    cursor::{Cursor, Limit, Scope},
+    cursor::{Cursor, Limit, Position, Scope},
     error::{FieldError, Invalid},
     input::within,
     place::{Circle, Point},
@@ -77,7 +77,7 @@ impl Query {
 
     /// `cursor`, as a page of this very list gave it. Without a scope, where other parameters are not valid, it is not
     /// looked at.
-    pub fn cursor(&mut self, scope: Option<Scope>) -> Option<Cursor> {
+    pub fn cursor<P: Position>(&mut self, scope: Option<Scope>) -> Option<Cursor<P>> {
         self.optional("cursor", |text| scope.map(|scope| Cursor::decode(text, scope)).transpose()).flatten()
     }
 
@@ -123,6 +123,8 @@ fn number(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use tocsin_domain::ids::PostId;
+
     use super::*;
 
     #[test]
@@ -140,7 +142,7 @@ mod tests {
         let mut query = Query::of("lat=91&lon=NaN&limit=20&limit=30&colour=red&cursor=%FF");
         assert_eq!(query.circle(), None);
         query.limit();
-        query.cursor(Some(Scope::of(["x"])));
+        query.cursor::<PostId>(Some(Scope::of(["x"])));
         let refusal = query.finish().unwrap_err();
         let found: Vec<_> = refusal.errors.iter().map(|e| (e.pointer.as_str(), e.code)).collect();
         assert_eq!(
