@@ -25,8 +25,8 @@ pub struct Caller {
     pub user_id: UserId,
     /// Their name, when the token was made.
     pub username: String,
-    /// The session that the token belongs to.
-    pub session_id: SessionId,
+    /// The session that the token belongs to, if it is one of ours.
+    pub session_id: Option<SessionId>,
     /// What they may do.
     pub roles: Vec<Role>,
 }
@@ -59,7 +59,7 @@ struct Claims {
     iss: String,
     aud: String,
     sub: UserId,
-    sid: SessionId,
+    sid: Option<SessionId>,
     preferred_username: String,
     roles: Vec<Role>,
     iat: i64,
@@ -102,7 +102,8 @@ impl TokenSigner {
     fn is_verified_by(&self, verifier: &TokenVerifier) -> Result<bool> {
         let now = time::now();
         let (user_id, session_id) = (UserId::new(now), SessionId::new(now));
-        let nobody = Caller { user_id, username: String::new(), session_id, roles: Vec::new() };
+        let nobody =
+            Caller { user_id, username: String::new(), session_id: Some(session_id), roles: Vec::new() };
         Ok(verifier.verify(&self.sign(&nobody, now)?) == Ok(nobody))
     }
 

@@ -179,7 +179,7 @@ fn tokens(
 ) -> Result<Tokens> {
     let user_id = account.user_id;
     let roles: Vec<Role> = account.roles.clone();
-    let caller = Caller { user_id, username: account.username.to_string(), session_id, roles };
+    let caller = Caller { user_id, username: account.username.to_string(), session_id: Some(session_id), roles };
     Ok(Tokens {
         access_token: signer.sign(&caller, now)?,
         session_token: SessionToken { user_id, session_id, secret }.encode(),

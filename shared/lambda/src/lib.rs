@@ -10,6 +10,7 @@
 pub mod adapters;
 pub mod asset;
 pub mod batch;
+pub mod callers;
 pub mod deadline;
 pub mod json;
 pub mod limits;

@@ -12,12 +12,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use tocsin_domain::{
     Refusal,
-    access_token::{self, Caller, TokenVerifier},
+    access_token::{self, Caller},
     error::{Invalid, Kind},
     posts::IdempotencyKey,
 };
 
-use crate::{json, query::Query};
+use crate::{callers::Callers, json, query::Query};
 
 /// The most bytes that a body has: 64 KiB.
 pub const MOST_BYTES: usize = 64 * 1024;
@@ -125,8 +125,8 @@ impl Request {
     }
 
     /// Who calls, by their access token.
-    pub fn caller(&self, verifier: &TokenVerifier) -> Result<Caller, Refusal> {
-        verifier.verify(self.bearer().ok_or_else(access_token::missing)?)
+    pub async fn caller(&self, callers: &Callers) -> tocsin_domain::Result<Caller> {
+        callers.of_token(self.bearer().ok_or_else(access_token::missing)?).await
     }
 
     /// The token of `Authorization: Bearer …` (RFC 6750, 2.1).

@@ -3,19 +3,22 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{dynamodb::SessionsTable, redis::RedisRateLimiter};
-use tocsin_domain::{Result, access_token::TokenVerifier, session::Sessions as _};
-use tocsin_lambda::{limits, request::Request, response::Response, start};
+use tocsin_domain::{Result, session::Sessions as _};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (TokenVerifier, RedisRateLimiter, SessionsTable);
+type Ports = (Callers, RedisRateLimiter, SessionsTable);
 
 fn main() -> ExitCode {
     start::http(logout)
 }
 
-async fn logout((tokens, limiter, sessions): &Ports, request: &Request) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+async fn logout((callers, limiter, sessions): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
-    sessions.end(caller.user_id, caller.session_id).await?;
+    // A token of another issuer belongs to no session of ours.
+    if let Some(session_id) = caller.session_id {
+        sessions.end(caller.user_id, session_id).await?;
+    }
     Ok(Response::no_content())
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{
-    dynamodb::{SessionsTable, UsersTable},
+    dynamodb::{Newcomers, SessionsTable},
     redis::RedisRateLimiter,
 };
 use tocsin_domain::{
@@ -15,15 +15,15 @@ use tocsin_domain::{
 };
 use tocsin_lambda::{request::Request, response::Response, start};
 
-type Ports = (UsersTable, SessionsTable, RedisRateLimiter, TokenSigner);
+type Ports = (Newcomers, SessionsTable, RedisRateLimiter, TokenSigner);
 
 fn main() -> ExitCode {
     start::http(verify_email)
 }
 
-async fn verify_email((users, sessions, limiter, signer): &Ports, request: &Request) -> Result<Response> {
+async fn verify_email((newcomers, sessions, limiter, signer): &Ports, request: &Request) -> Result<Response> {
     request.no_query()?;
     rate_limit::check(limiter, SIGN_IN_FROM_ADDRESS, &request.client_address()).await?;
     let token = account::token_from_json(&request.json()?)?;
-    Response::ok(&account::verify_email(users, sessions, signer, &token, time::now()).await?)
+    Response::ok(&account::verify_email(newcomers, sessions, signer, &token, time::now()).await?)
 }

@@ -5,19 +5,18 @@ use std::process::ExitCode;
 use tocsin_adapters::{dynamodb::CategoriesTable, redis::RedisRateLimiter};
 use tocsin_domain::{
     Result,
-    access_token::TokenVerifier,
     category::{self, Category},
 };
-use tocsin_lambda::{limits, request::Request, response::Response, start};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (TokenVerifier, RedisRateLimiter, CategoriesTable);
+type Ports = (Callers, RedisRateLimiter, CategoriesTable);
 
 fn main() -> ExitCode {
     start::http(put_category)
 }
 
-async fn put_category((tokens, limiter, categories): &Ports, request: &Request) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+async fn put_category((callers, limiter, categories): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let category = Category::from_json(request.name_in_path("category")?, &request.json()?)?;

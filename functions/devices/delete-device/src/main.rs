@@ -5,19 +5,18 @@ use std::process::ExitCode;
 use tocsin_adapters::{dynamodb::DevicesTable, redis::RedisRateLimiter, sns::SnsPushGateway};
 use tocsin_domain::{
     Result,
-    access_token::TokenVerifier,
     device::{self, DeviceId},
 };
-use tocsin_lambda::{limits, request::Request, response::Response, start};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (TokenVerifier, RedisRateLimiter, DevicesTable, SnsPushGateway);
+type Ports = (Callers, RedisRateLimiter, DevicesTable, SnsPushGateway);
 
 fn main() -> ExitCode {
     start::http(delete_device)
 }
 
-async fn delete_device((tokens, limiter, devices, gateway): &Ports, request: &Request) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+async fn delete_device((callers, limiter, devices, gateway): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let device_id: DeviceId = request.id_in_path("device_id", "device")?;

@@ -5,25 +5,25 @@ use std::process::ExitCode;
 use tocsin_adapters::{dynamodb::DevicesTable, redis::RedisRateLimiter};
 use tocsin_domain::{
     Result,
-    access_token::TokenVerifier,
     cursor::Page,
     device::{DeviceView, Devices as _},
 };
 use tocsin_lambda::{
+    callers::Callers,
     limits,
     request::Request,
     response::{Caching, Response},
     start,
 };
 
-type Ports = (TokenVerifier, RedisRateLimiter, DevicesTable);
+type Ports = (Callers, RedisRateLimiter, DevicesTable);
 
 fn main() -> ExitCode {
     start::http(list_devices)
 }
 
-async fn list_devices((tokens, limiter, devices): &Ports, request: &Request) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+async fn list_devices((callers, limiter, devices): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(callers).await?;
     let all = async {
         request.query().whole_list()?;
         devices.of(caller.user_id).await

@@ -5,20 +5,19 @@ use std::process::ExitCode;
 use tocsin_adapters::{dynamodb::DevicesTable, redis::RedisRateLimiter, sns::SnsPushGateway};
 use tocsin_domain::{
     Result,
-    access_token::TokenVerifier,
     device::{self, DeviceToken, DeviceView},
     time,
 };
-use tocsin_lambda::{limits, request::Request, response::Response, start};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (TokenVerifier, RedisRateLimiter, DevicesTable, SnsPushGateway);
+type Ports = (Callers, RedisRateLimiter, DevicesTable, SnsPushGateway);
 
 fn main() -> ExitCode {
     start::http(put_device)
 }
 
-async fn put_device((tokens, limiter, devices, gateway): &Ports, request: &Request) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+async fn put_device((callers, limiter, devices, gateway): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let device_id = request.name_in_path("device_id")?;

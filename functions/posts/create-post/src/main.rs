@@ -10,10 +10,9 @@ use tocsin_adapters::{
     kafka::KafkaPostLog,
     redis::{RedisPostCache, RedisRateLimiter},
 };
-use tocsin_domain::{
-    Result, access_token::TokenVerifier, post::NewPost, posts::Creation, rate_limit::POSTING, time,
-};
+use tocsin_domain::{Result, post::NewPost, posts::Creation, rate_limit::POSTING, time};
 use tocsin_lambda::{
+    callers::Callers,
     limits,
     metrics::{self, Metric},
     request::Request,
@@ -21,16 +20,15 @@ use tocsin_lambda::{
     start,
 };
 
-type Ports =
-    (TokenVerifier, RedisRateLimiter, CategoriesTable, IdempotencyTable, KafkaPostLog, RedisPostCache);
+type Ports = (Callers, RedisRateLimiter, CategoriesTable, IdempotencyTable, KafkaPostLog, RedisPostCache);
 
 fn main() -> ExitCode {
     start::http(create_post)
 }
 
 async fn create_post(ports: &Ports, request: &Request) -> Result<Response> {
-    let (tokens, limiter, categories, idempotency, log, cache) = ports;
-    let (caller, now) = (request.caller(tokens)?, time::now());
+    let (callers, limiter, categories, idempotency, log, cache) = ports;
+    let (caller, now) = (request.caller(callers).await?, time::now());
     limits::within(limiter, POSTING, &caller).await?;
     request.no_query()?;
     let key = request.idempotency_key()?;

@@ -6,22 +6,23 @@ use tocsin_adapters::{
     dynamodb::PostsTable,
     redis::{RedisPostCache, RedisRateLimiter},
 };
-use tocsin_domain::{Result, access_token::TokenVerifier, posts};
+use tocsin_domain::{Result, posts};
 use tocsin_lambda::{
+    callers::Callers,
     limits,
     request::Request,
     response::{Caching, Response},
     start,
 };
 
-type Ports = (TokenVerifier, RedisRateLimiter, RedisPostCache, PostsTable);
+type Ports = (Callers, RedisRateLimiter, RedisPostCache, PostsTable);
 
 fn main() -> ExitCode {
     start::http(get_post)
 }
 
-async fn get_post((tokens, limiter, cache, stored): &Ports, request: &Request) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+async fn get_post((callers, limiter, cache, stored): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(callers).await?;
     let post = async {
         request.no_query()?;
         posts::get(cache, stored, request.id_in_path("post_id", "post")?).await

@@ -7,22 +7,23 @@ use tocsin_adapters::{
     dynamodb::PostsTable,
     redis::{RedisPostCache, RedisRateLimiter},
 };
-use tocsin_domain::{Refusal, Result, access_token::TokenVerifier, posts::Near, time};
+use tocsin_domain::{Refusal, Result, posts::Near, time};
 use tocsin_lambda::{
+    callers::Callers,
     limits,
     request::Request,
     response::{Caching, Response},
     start,
 };
 
-type Ports = (TokenVerifier, RedisRateLimiter, RedisPostCache, PostsTable);
+type Ports = (Callers, RedisRateLimiter, RedisPostCache, PostsTable);
 
 fn main() -> ExitCode {
     start::http(list_posts)
 }
 
-async fn list_posts((tokens, limiter, cache, stored): &Ports, request: &Request) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+async fn list_posts((callers, limiter, cache, stored): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(callers).await?;
     let page = async { near(request)?.list(stored, cache, stored, time::now()).await };
     let page = limits::read(limiter, &caller, page).await?;
     Response::read(request, Caching::Private, &page)

@@ -6,18 +6,18 @@ use tocsin_adapters::{
     dynamodb::{CategoriesTable, SubscriptionsTable},
     redis::{RedisRateLimiter, RedisTimelines},
 };
-use tocsin_domain::{Result, access_token::TokenVerifier, subscription::Wish, subscriptions, time};
-use tocsin_lambda::{limits, request::Request, response::Response, start};
+use tocsin_domain::{Result, subscription::Wish, subscriptions, time};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (TokenVerifier, RedisRateLimiter, CategoriesTable, SubscriptionsTable, RedisTimelines);
+type Ports = (Callers, RedisRateLimiter, CategoriesTable, SubscriptionsTable, RedisTimelines);
 
 fn main() -> ExitCode {
     start::http(create_subscription)
 }
 
 async fn create_subscription(ports: &Ports, request: &Request) -> Result<Response> {
-    let (tokens, limiter, categories, editor, timelines) = ports;
-    let caller = request.caller(tokens)?;
+    let (callers, limiter, categories, editor, timelines) = ports;
+    let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let wish = Wish::from_json(&request.json()?)?;

@@ -6,20 +6,20 @@ use tocsin_adapters::{
     dynamodb::SubscriptionsTable,
     redis::{RedisRateLimiter, RedisTimelines},
 };
-use tocsin_domain::{Result, access_token::TokenVerifier, subscriptions};
-use tocsin_lambda::{limits, request::Request, response::Response, start};
+use tocsin_domain::{Result, subscriptions};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (TokenVerifier, RedisRateLimiter, SubscriptionsTable, RedisTimelines);
+type Ports = (Callers, RedisRateLimiter, SubscriptionsTable, RedisTimelines);
 
 fn main() -> ExitCode {
     start::http(delete_subscription)
 }
 
 async fn delete_subscription(
-    (tokens, limiter, editor, timelines): &Ports,
+    (callers, limiter, editor, timelines): &Ports,
     request: &Request,
 ) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+    let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let id = request.id_in_path("subscription_id", "subscription")?;

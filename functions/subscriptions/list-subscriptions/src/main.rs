@@ -3,22 +3,26 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{dynamodb::SubscriptionsTable, redis::RedisRateLimiter};
-use tocsin_domain::{Result, access_token::TokenVerifier, cursor::Page, subscription::Subscriptions as _};
+use tocsin_domain::{Result, cursor::Page, subscription::Subscriptions as _};
 use tocsin_lambda::{
+    callers::Callers,
     limits,
     request::Request,
     response::{Caching, Response},
     start,
 };
 
-type Ports = (TokenVerifier, RedisRateLimiter, SubscriptionsTable);
+type Ports = (Callers, RedisRateLimiter, SubscriptionsTable);
 
 fn main() -> ExitCode {
     start::http(list_subscriptions)
 }
 
-async fn list_subscriptions((tokens, limiter, subscriptions): &Ports, request: &Request) -> Result<Response> {
-    let caller = request.caller(tokens)?;
+async fn list_subscriptions(
+    (callers, limiter, subscriptions): &Ports,
+    request: &Request,
+) -> Result<Response> {
+    let caller = request.caller(callers).await?;
     let all = async {
         request.query().whole_list()?;
         subscriptions.of(caller.user_id).await

@@ -6,18 +6,18 @@ use tocsin_adapters::{
     dynamodb::{CategoriesTable, SubscriptionsTable},
     redis::{RedisRateLimiter, RedisTimelines},
 };
-use tocsin_domain::{Result, access_token::TokenVerifier, subscription::WishPatch, subscriptions};
-use tocsin_lambda::{limits, request::Request, response::Response, start};
+use tocsin_domain::{Result, subscription::WishPatch, subscriptions};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (TokenVerifier, RedisRateLimiter, CategoriesTable, SubscriptionsTable, RedisTimelines);
+type Ports = (Callers, RedisRateLimiter, CategoriesTable, SubscriptionsTable, RedisTimelines);
 
 fn main() -> ExitCode {
     start::http(update_subscription)
 }
 
 async fn update_subscription(ports: &Ports, request: &Request) -> Result<Response> {
-    let (tokens, limiter, categories, editor, timelines) = ports;
-    let caller = request.caller(tokens)?;
+    let (callers, limiter, categories, editor, timelines) = ports;
+    let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let id = request.id_in_path("subscription_id", "subscription")?;

@@ -8,28 +8,26 @@ use tocsin_adapters::{
     redis::{RedisPostCache, RedisRateLimiter, RedisTimelines},
 };
 use tocsin_domain::{
-    Result,
-    access_token::TokenVerifier,
-    time,
+    Result, time,
     timeline::{self, Reading},
 };
 use tocsin_lambda::{
+    callers::Callers,
     limits,
     request::Request,
     response::{Caching, Response},
     start,
 };
 
-type Ports =
-    (TokenVerifier, RedisRateLimiter, RedisTimelines, RedisPostCache, SubscriptionsTable, PostsTable);
+type Ports = (Callers, RedisRateLimiter, RedisTimelines, RedisPostCache, SubscriptionsTable, PostsTable);
 
 fn main() -> ExitCode {
     start::http(get_timeline)
 }
 
 async fn get_timeline(ports: &Ports, request: &Request) -> Result<Response> {
-    let (tokens, limiter, timelines, cache, subscriptions, stored) = ports;
-    let caller = request.caller(tokens)?;
+    let (callers, limiter, timelines, cache, subscriptions, stored) = ports;
+    let caller = request.caller(callers).await?;
     let reading = Reading { timelines, subscriptions, index: stored, cache, posts: stored };
     let page = async {
         let mut query = request.query();
