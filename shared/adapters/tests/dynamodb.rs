@@ -6,12 +6,13 @@ use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 use tocsin_adapters::{
     aws,
     dynamodb::{
-        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, PostsTable, SessionsTable,
+        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, PeopleEditor, PeopleTable, PostsTable, SessionsTable,
         SubscriptionsTable, UsersTable,
     },
 };
-use tocsin_conformance::{accounts, fixtures, posts, pushes, subscriptions};
+use tocsin_conformance::{accounts, fixtures, people, posts, pushes, subscriptions};
 use tocsin_domain::{
+    person::Profile,
     post::Post,
     posts::{PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
 };
@@ -20,7 +21,7 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::{
     Client,
     config::Region,
-    types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
+    types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
 };
 
 /// A client of a new, empty DynamoDB, with these tables.
@@ -69,6 +70,25 @@ async fn users() {
 #[tokio::test]
 async fn sessions() {
     accounts::sessions(&SessionsTable::new(&storage(&[("sessions", true)]).await, "sessions")).await;
+}
+
+#[tokio::test]
+async fn people() {
+    let client = storage(&[("people", true), ("users", false)]).await;
+    let table = PeopleTable::new(&client, "people");
+    people::profiles(&table, async |person| table.add(person).await.unwrap()).await;
+    people::names(&table, async |person| table.add(person).await.unwrap()).await;
+    let editor = PeopleEditor::new(&client, "people", "users");
+    let add = async |person: &Profile| {
+        let marker = format!("username#{}", person.username.key());
+        for pk in [format!("user#{}", person.user_id), marker] {
+            let item = client.put_item().table_name("users").item("pk", AttributeValue::S(pk));
+            let owner = AttributeValue::S(person.user_id.to_string());
+            item.item("user_id", owner).send().await.unwrap();
+        }
+        table.add(person).await.unwrap()
+    };
+    people::edits(&editor, &table, add).await;
 }
 
 #[tokio::test]

@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
-    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryIdempotency, MemoryPostCache, MemoryPosts,
+    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryIdempotency, MemoryPeople, MemoryPostCache, MemoryPosts,
     MemoryRateLimiter, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
-use tocsin_conformance::{accounts, fixtures, posts, pushes, rate_limits, subscriptions, timelines};
+use tocsin_conformance::{accounts, fixtures, people, posts, pushes, rate_limits, subscriptions, timelines};
 use tocsin_domain::{audience, ids::SubscriptionId, subscription::SubscriptionEditor as _};
 
 #[tokio::test]
 async fn conformance() {
     accounts::users(&MemoryUsers::default()).await;
     accounts::sessions(&MemorySessions::default()).await;
+    let profiles = MemoryPeople::default();
+    people::profiles(&profiles, async |person| profiles.add(person)).await;
+    people::edits(&profiles, &profiles, async |person| profiles.add(person)).await;
+    people::names(&profiles, async |person| profiles.add(person)).await;
     posts::posts(&MemoryPosts::default()).await;
     posts::cache(&MemoryPostCache::default()).await;
     posts::idempotency(&MemoryIdempotency::default()).await;

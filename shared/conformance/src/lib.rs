@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod fixtures;
+pub mod people;
 pub mod posts;
 pub mod pushes;
 pub mod rate_limits;

@@ -90,6 +90,10 @@ id!(
     /// A subscription.
     SubscriptionId
 );
+id!(
+    /// The image of a profile.
+    ImageId
+);
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,8 @@ pub mod ids;
 pub mod input;
 pub mod mail;
 pub mod password;
+pub mod person;
+pub mod person_search;
 pub mod place;
 pub mod post;
 pub mod post_log;

@@ -10,6 +10,7 @@ mod categories;
 mod deliveries;
 mod devices;
 mod idempotency;
+mod people;
 mod posts;
 mod sessions;
 mod subscriptions;
@@ -24,7 +25,7 @@ use aws_sdk_dynamodb::{
         delete_item::builders::DeleteItemFluentBuilder, put_item::builders::PutItemFluentBuilder,
         transact_write_items::TransactWriteItemsError, update_item::builders::UpdateItemFluentBuilder,
     },
-    types::{AttributeValue, Delete, Put, TransactWriteItem, Update},
+    types::{AttributeValue, Delete, KeysAndAttributes, Put, TransactWriteItem, Update},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tocsin_domain::{Error, Result};
@@ -33,7 +34,9 @@ use crate::aws::failed;
 
 pub use self::{
     categories::CategoriesTable, deliveries::DeliveriesTable, devices::DevicesTable,
-    idempotency::IdempotencyTable, posts::PostsTable, sessions::SessionsTable,
+    idempotency::IdempotencyTable,
+    people::{PeopleEditor, PeopleTable},
+    posts::PostsTable, sessions::SessionsTable,
     subscriptions::SubscriptionsTable, users::UsersTable,
 };
 
@@ -59,6 +62,31 @@ impl Table {
         let request = self.client.get_item().table_name(&self.name).set_key(Some(key)).consistent_read(true);
         let answer = request.send().await.map_err(failed(self.service))?;
         Ok(answer.item)
+    }
+
+    /// Those of some items that there are, in any order, read consistently: at most 100, which are one `BatchGetItem`. Each
+    /// key comes once.
+    pub(crate) async fn get_all(&self, mut keys: Vec<Item>) -> Result<Vec<Item>> {
+        let mut items = Vec::with_capacity(keys.len());
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..MOST_ROUNDS {
+            if keys.is_empty() {
+                return Ok(items);
+            }
+            let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+            let request = request.map_err(failed(self.service))?;
+            let batch = self.client.batch_get_item().request_items(&self.name, request);
+            let answer = batch.send().await.map_err(failed(self.service))?;
+            items.extend(answer.responses.into_iter().flat_map(HashMap::into_values).flatten());
+            // More than 16 MB, or more than DynamoDB does at once.
+            let left = answer.unprocessed_keys.into_iter().flat_map(HashMap::into_values);
+            keys = left.flat_map(|left| left.keys).collect();
+            if !keys.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        }
+        if keys.is_empty() { Ok(items) } else { Err(Error::unavailable(self.service, "DynamoDB leaves reads unprocessed")) }
     }
 
     /// All items under a partition key, read consistently.
@@ -150,6 +178,8 @@ impl Table {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MOST_CONFLICTS: usize = 6;
+/// How often what a batch did not get to is asked for again.
+const MOST_ROUNDS: usize = 6;
 
 /// What became of a transaction.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod outside;
+mod people;
 mod posts;
 mod pushes;
 mod subscriptions;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use self::{
     accounts::{MemorySessions, MemoryUsers},
     outside::{MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryRateLimiter},
+    people::MemoryPeople,
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},
     pushes::{MemoryDeliveries, MemoryDevices},
     subscriptions::{MemoryCategories, MemorySubscriptions},

@@ -1,0 +1,77 @@
+//! People.
+
+use std::collections::BTreeMap;
+
+use tocsin_domain::{
+    Result,
+    ids::UserId,
+    person::{Profile, ProfileEditor, ProfileEraser, Profiles, Replaced},
+    person_search::{NameEntry, NameIndex, NamePlace, Word},
+    time::Timestamp,
+};
+
+use super::Shared;
+
+/// People, each of whose usernames is theirs alone.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPeople {
+    people: Shared<BTreeMap<UserId, Profile>>,
+}
+
+impl MemoryPeople {
+    /// Stores a new person; answers whether there was none of this id.
+    #[must_use]
+    pub fn add(&self, profile: &Profile) -> bool {
+        let mut people = self.people.lock();
+        let is_new = !people.contains_key(&profile.user_id);
+        people.entry(profile.user_id).or_insert_with(|| profile.clone());
+        is_new
+    }
+}
+
+impl Profiles for MemoryPeople {
+    async fn get(&self, ids: &[UserId]) -> Result<Vec<Profile>> {
+        let people = self.people.lock();
+        Ok(people.values().filter(|profile| ids.contains(&profile.user_id)).cloned().collect())
+    }
+}
+
+impl ProfileEditor for MemoryPeople {
+    async fn replace(&self, old: &Profile, new: &Profile, _: Timestamp) -> Result<Replaced> {
+        let mut people = self.people.lock();
+        let same_name = |other: &Profile| other.username.key() == new.username.key();
+        if people.values().any(|other| other.user_id != old.user_id && same_name(other)) {
+            return Ok(Replaced::UsernameTaken);
+        }
+        let Some(there) = people.get_mut(&old.user_id).filter(|there| there.revision == old.revision) else {
+            return Ok(Replaced::Superseded);
+        };
+        *there = new.clone();
+        Ok(Replaced::Done)
+    }
+}
+
+impl ProfileEraser for MemoryPeople {
+    async fn erase(&self, id: UserId) -> Result<Option<Profile>> {
+        Ok(self.people.lock().remove(&id))
+    }
+}
+
+impl NameIndex for MemoryPeople {
+    async fn beginning(
+        &self,
+        prefix: &Word,
+        after: Option<&NamePlace>,
+        limit: usize,
+    ) -> Result<Vec<NameEntry>> {
+        let place = |entry: &NameEntry| NamePlace { word: entry.word.clone(), user_id: entry.user_id };
+        let mut entries: Vec<_> = self.people.lock().values().flat_map(NameEntry::of).collect();
+        entries.retain(|entry| {
+            let is_on_shelf = prefix.shelf().is_some() && entry.word.shelf() == prefix.shelf();
+            is_on_shelf && entry.word.begins_with(prefix) && after.is_none_or(|after| place(entry) > *after)
+        });
+        entries.sort_by_key(place);
+        entries.truncate(limit);
+        Ok(entries)
+    }
+}
