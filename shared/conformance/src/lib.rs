@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod fixtures;
+pub mod friendships;
 pub mod people;
 pub mod posts;
 pub mod pushes;

@@ -9,6 +9,7 @@
 mod categories;
 mod deliveries;
 mod devices;
+mod friendships;
 mod idempotency;
 mod people;
 mod posts;
@@ -34,6 +35,7 @@ use crate::aws::failed;
 
 pub use self::{
     categories::CategoriesTable, deliveries::DeliveriesTable, devices::DevicesTable,
+    friendships::FriendshipsTable,
     idempotency::IdempotencyTable,
     people::{PeopleEditor, PeopleTable},
     posts::PostsTable, sessions::SessionsTable,

@@ -4,6 +4,7 @@
 //! What expires by itself elsewhere (a cached timeline, a count) does not here, unless a port is told the time.
 
 mod accounts;
+mod friendships;
 mod outside;
 mod people;
 mod posts;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::{
     accounts::{MemorySessions, MemoryUsers},
+    friendships::{MemoryFriendships, MemoryHiddenCache},
     outside::{MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryRateLimiter},
     people::MemoryPeople,
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},

@@ -7,6 +7,7 @@
 //! A frozen function wakes up with connections that died meanwhile. So a request that breaks on a connection of
 //! before is sent once more on a new one; every request here may be sent twice.
 
+mod hidden;
 mod post_cache;
 mod rate_limits;
 mod timelines;
@@ -24,7 +25,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tocsin_domain::{Error, Result};
 use tokio::sync::Mutex;
 
-pub use self::{post_cache::RedisPostCache, rate_limits::RedisRateLimiter, timelines::RedisTimelines};
+pub use self::{hidden::RedisHiddenCache, post_cache::RedisPostCache, rate_limits::RedisRateLimiter, timelines::RedisTimelines};
 
 /// A Redis, connected when it is first needed.
 #[derive(Clone, Debug)]
