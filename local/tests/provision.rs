@@ -12,7 +12,7 @@ use local::{
     stack::{Foundation, Options},
 };
 use serde_json::Value;
-use tocsin_adapters::dynamodb::{CategoriesTable, UsersTable};
+use tocsin_adapters::dynamodb::{CategoriesTable, Newcomers, UsersTable};
 use tocsin_domain::{
     access_token::Role,
     account::{Account, AccountFinder as _, Registrations as _, Verifications as _},
@@ -100,17 +100,17 @@ impl Cloud {
     async fn register(&self, name: &str, verified: bool) {
         let account = Account {
             user_id: UserId::new(time::now()),
-            email: format!("{name}@example.org").parse().unwrap(),
+            email: Some(format!("{name}@example.org").parse().unwrap()),
             email_verified: false,
             username: name.parse().unwrap(),
-            password: PasswordHash("none".to_owned()),
+            password: Some(PasswordHash("none".to_owned())),
             roles: vec![Role::User],
             created_at: time::now(),
         };
         let token = Secret::random().unwrap().hash();
         self.users().register(&account, &token, time::after(time::now(), 600)).await.unwrap();
         if verified {
-            self.users().verify(&token, time::now()).await.unwrap().unwrap();
+            Newcomers::new(self.users()).verify(&token, time::now()).await.unwrap().unwrap();
         }
     }
 

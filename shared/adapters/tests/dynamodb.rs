@@ -6,8 +6,8 @@ use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 use tocsin_adapters::{
     aws,
     dynamodb::{
-        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, PeopleEditor, PeopleTable, PostsTable, SessionsTable,
-        SubscriptionsTable, UsersTable,
+        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PeopleEditor,
+        PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
 };
 use tocsin_conformance::{accounts, fixtures, people, posts, pushes, subscriptions};
@@ -21,7 +21,9 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::{
     Client,
     config::Region,
-    types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
+    types::{
+        AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    },
 };
 
 /// A client of a new, empty DynamoDB, with these tables.
@@ -64,7 +66,10 @@ async fn storage(tables: &[(&str, bool)]) -> Client {
 
 #[tokio::test]
 async fn users() {
-    accounts::users(&UsersTable::new(&storage(&[("users", false)]).await, "users")).await;
+    let users = UsersTable::new(&storage(&[("users", false)]).await, "users");
+    let newcomers = Newcomers::new(users.clone());
+    accounts::users(&users, &newcomers).await;
+    accounts::identities(&users, &newcomers).await;
 }
 
 #[tokio::test]

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
-    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryIdempotency, MemoryPeople, MemoryPostCache, MemoryPosts,
-    MemoryRateLimiter, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
+    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryIdempotency, MemoryPeople, MemoryPostCache,
+    MemoryPosts, MemoryRateLimiter, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
 use tocsin_conformance::{accounts, fixtures, people, posts, pushes, rate_limits, subscriptions, timelines};
 use tocsin_domain::{audience, ids::SubscriptionId, subscription::SubscriptionEditor as _};
 
 #[tokio::test]
 async fn conformance() {
-    accounts::users(&MemoryUsers::default()).await;
+    let users = MemoryUsers::default();
+    accounts::users(&users, &users).await;
+    accounts::identities(&users, &users).await;
     accounts::sessions(&MemorySessions::default()).await;
     let profiles = MemoryPeople::default();
     people::profiles(&profiles, async |person| profiles.add(person)).await;

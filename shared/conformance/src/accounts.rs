@@ -9,9 +9,11 @@ use tocsin_domain::{
         Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, VERIFICATION_SECONDS,
         Verifications,
     },
+    identity::{Identities, Identity, Linked, NewIdentity},
     ids::{SessionId, UserId},
     mail::EmailAddress,
     password::PasswordHash,
+    person::Profile,
     secret::{Salt, Secret, SecretHash},
     session::{AccountReader, Session, Sessions},
     time::{self, Timestamp},
@@ -20,10 +22,10 @@ use tocsin_domain::{
 fn account(email: &str, username: &str, now: Timestamp) -> Account {
     Account {
         user_id: UserId::new(now),
-        email: email.parse().unwrap(),
+        email: Some(email.parse().unwrap()),
         email_verified: false,
         username: username.parse().unwrap(),
-        password: PasswordHash("$argon2id$…".to_owned()),
+        password: Some(PasswordHash("$argon2id$…".to_owned())),
         roles: vec![Role::User],
         created_at: now,
     }
@@ -35,9 +37,9 @@ fn token() -> SecretHash {
 
 /// An address and a name are one account's, once it is verified; until then, a name is reserved for an address, and
 /// registrations of one address do not touch each other.
-pub async fn users<U>(users: &U)
+pub async fn users<U>(users: &U, newcomers: &impl Verifications)
 where
-    U: Registrations + Verifications + AccountFinder + AccountReader + RoleEditor,
+    U: Registrations + AccountFinder + AccountReader + RoleEditor,
 {
     let now = time::now();
     let (name, unique) = (|who: &str| format!("{who}-{}", now.as_millisecond()), now.as_millisecond());
@@ -47,7 +49,7 @@ where
         let until = time::after(account.created_at, VERIFICATION_SECONDS);
         users.register(account, token, until).await.unwrap()
     };
-    let verify = async |token: &SecretHash, now| users.verify(token, now).await.unwrap();
+    let verify = async |token: &SecretHash, now| newcomers.verify(token, now).await.unwrap();
     let find = async |email: &str, now| {
         let email: EmailAddress = email.parse().unwrap();
         users.find(&email, now).await.unwrap()
@@ -65,7 +67,7 @@ where
 
     // Others register the same address: with the same name, and with another.
     let (second, second_token) = (account(&email("ADA"), &name("ada"), now), token());
-    let second = Account { password: PasswordHash("$argon2id$another".to_owned()), ..second };
+    let second = Account { password: Some(PasswordHash("$argon2id$another".to_owned())), ..second };
     assert_eq!(register(&second, &second_token).await, Registered::Stored);
     let (third, third_token) = (account(&email("ada"), &name("lovelace"), now), token());
     assert_eq!(register(&third, &third_token).await, Registered::Stored);
@@ -122,6 +124,83 @@ where
     for nobody in [UserId::new(now), third.user_id] {
         let nobody = users.set_roles(nobody, &[Role::Admin]).await;
         assert!(matches!(nobody, Err(Error::Refused(_))), "{nobody:?}");
+    }
+}
+
+/// An identity is one account's, and makes one at most. A verified address that it brings is taken as if by its mail.
+pub async fn identities<U, N>(users: &U, newcomers: &N)
+where
+    U: Registrations + AccountFinder + AccountReader,
+    N: Verifications + Identities,
+{
+    let now = time::now();
+    let unique = now.as_millisecond();
+    let email = |who: &str| format!("{who}.by.identity.{unique}@example.org");
+    let name = |who: &str| format!("{who}-i-{unique}");
+    let identity =
+        |subject: &str| Identity::new("https://issuer.example", format!("{subject}-{unique}")).unwrap();
+    let outsider = |who: &str, email: Option<&str>| {
+        let email: Option<EmailAddress> = email.map(|email| email.parse().unwrap());
+        let named = account("nobody@example.org", &name(who), now);
+        Account { email_verified: email.is_some(), email, password: None, ..named }
+    };
+    let register = async |account: &Account, identity: &Identity| {
+        let profile = Profile::new(account.user_id, account.username.clone(), account.email.clone());
+        newcomers.register(account, identity, &profile).await.unwrap()
+    };
+    let find = async |identity: &Identity| newcomers.find(identity).await.unwrap();
+    let at = async |email: &str| users.find(&email.parse().unwrap(), now).await.unwrap();
+
+    // Without an address: the account is found by the identity and by its id.
+    let bare = outsider("bare", None);
+    assert_eq!(find(&identity("bare")).await, None);
+    assert_eq!(register(&bare, &identity("bare")).await, NewIdentity::Stored);
+    assert_eq!(find(&identity("bare")).await, Some(bare.clone()));
+    assert_eq!(users.get(bare.user_id).await.unwrap(), Some(bare.clone()));
+    let elsewhere = Identity::new("https://other.example", identity("bare").subject()).unwrap();
+    assert_eq!(find(&elsewhere).await, None, "another issuer's subject is another person");
+    let again = outsider("again", Some(&email("again")));
+    assert_eq!(register(&again, &identity("bare")).await, NewIdentity::Taken);
+    assert_eq!(users.get(again.user_id).await.unwrap(), None, "what is refused leaves nothing");
+    assert_eq!(at(&email("again")).await, []);
+    let other = outsider("BARE", Some(&email("again")));
+    assert_eq!(register(&other, &identity("other")).await, NewIdentity::UsernameTaken);
+    assert_eq!(find(&identity("other")).await, None);
+
+    // With an address that somebody registers, who cannot read its mails: it is not theirs any more.
+    let (squatter, squatters_token) = (account(&email("ada"), &name("squatter"), now), token());
+    let until = time::after(now, VERIFICATION_SECONDS);
+    let registered = users.register(&squatter, &squatters_token, until).await.unwrap();
+    assert_eq!(registered, Registered::Stored);
+    let reserved = outsider("squatter", Some(&email("eve")));
+    assert_eq!(register(&reserved, &identity("ada")).await, NewIdentity::UsernameTaken, "it is reserved");
+    let ada = outsider("ada", Some(&email("Ada")));
+    assert_eq!(register(&ada, &identity("ada")).await, NewIdentity::Stored);
+    assert_eq!(at(&email("ada")).await, from_ref(&ada));
+    assert_eq!(newcomers.verify(&squatters_token, now).await.unwrap(), None);
+    let late = account(&email("ada"), &name("late"), now);
+    assert_eq!(users.register(&late, &token(), until).await.unwrap(), Registered::EmailTaken);
+    let second = outsider("second", Some(&email("ADA")));
+    assert_eq!(register(&second, &identity("second")).await, NewIdentity::EmailTaken);
+    assert_eq!(find(&identity("second")).await, None);
+
+    // Another identity of the same person; once more, which changes nothing; and of somebody else, which must not.
+    let link =
+        async |identity: &Identity, account: &Account| newcomers.link(identity, account).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(link(&identity("second"), &ada).await, Linked::Done);
+    }
+    assert_eq!(find(&identity("second")).await, Some(ada.clone()));
+    assert_eq!(find(&identity("ada")).await, Some(ada.clone()));
+    assert_eq!(link(&identity("second"), &bare).await, Linked::Taken);
+    assert_eq!(find(&identity("second")).await, Some(ada.clone()));
+    assert_eq!(link(&identity("third"), &bare).await, Linked::Done);
+    // The address, which was the reason, is not the account's (any more); or there is no account.
+    let moved = Account { email: Some(email("moved").parse().unwrap()), ..ada.clone() };
+    let nobody = outsider("nobody", None);
+    for account in [&moved, &nobody, &Account { email: None, ..ada.clone() }] {
+        assert_eq!(link(&identity("fourth"), account).await, Linked::Superseded);
+        assert_eq!(find(&identity("fourth")).await, None);
     }
 }
 

@@ -73,14 +73,14 @@ impl fmt::Display for Username {
 pub struct Account {
     /// Its id.
     pub user_id: UserId,
-    /// Its mail address.
-    pub email: EmailAddress,
-    /// Whether the address was shown to be theirs.
+    /// Its mail address. Who came by an outside identity may have none.
+    pub email: Option<EmailAddress>,
+    /// Whether the address was shown to be theirs. Only a registration may have one that was not.
     pub email_verified: bool,
     /// Its name.
     pub username: Username,
-    /// Its password.
-    pub password: PasswordHash,
+    /// Its password. Who came by an outside identity has none, until they choose one.
+    pub password: Option<PasswordHash>,
     /// What its owner may do.
     pub roles: Vec<Role>,
     /// When it was made.
@@ -188,10 +188,10 @@ pub async fn register(
     let token = Secret::random()?;
     let account = Account {
         user_id: UserId::new(now),
-        email,
+        email: Some(email.clone()),
         email_verified: false,
         username,
-        password: password.hash()?,
+        password: Some(password.hash()?),
         roles: vec![Role::User],
         created_at: now,
     };
@@ -205,7 +205,7 @@ pub async fn register(
             return Err(taken("username_taken", "somebody has this name; choose another"));
         }
     }
-    let mail = Mail::verification(account.email, &account.username.0, &token, now);
+    let mail = Mail::verification(email, &account.username.0, &token, now);
     mailer.send(&mail).await.map_err(|error| {
         tracing::error!(%error, user_id = %account.user_id, "a verification mail was not sent");
         let detail = "the mail could not be sent; register again";
@@ -283,8 +283,9 @@ pub async fn login(
         .await?;
     rate_limit::check(limiter, rate_limit::SIGN_IN_TO_ACCOUNT, &email).await?;
     let found = accounts.find(&credentials.email, now).await?;
-    let right = (0..MOST_WAITING)
-        .find(|place| credentials.password.is(found.get(*place).map(|account| &account.password)));
+    let right = (0..MOST_WAITING).find(|place| {
+        credentials.password.is(found.get(*place).and_then(|account| account.password.as_ref()))
+    });
     let Some(account) = right.and_then(|place| found.get(place)) else {
         let detail = "there is no account with this address and password";
         return Err(Refusal::new(Kind::Unauthenticated, "credentials_invalid", detail).into());

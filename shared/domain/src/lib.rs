@@ -13,6 +13,7 @@ pub mod cursor;
 pub mod device;
 pub mod error;
 pub mod friendship;
+pub mod identity;
 pub mod ids;
 pub mod input;
 pub mod mail;

@@ -7,8 +7,8 @@ use secrecy::SecretString;
 use tocsin_adapters::{
     aws::{self, SdkConfig},
     dynamodb::{
-        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, PostsTable, SessionsTable,
-        SubscriptionsTable, UsersTable,
+        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PostsTable,
+        SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
     redis::{Redis, RedisPostCache, RedisRateLimiter, RedisTimelines},
@@ -44,6 +44,12 @@ tables! {
     SessionsTable = "SESSIONS_TABLE";
     SubscriptionsTable = "SUBSCRIPTIONS_TABLE";
     UsersTable = "USERS_TABLE";
+}
+
+impl Setting for Newcomers {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        UsersTable::read(environment).map(Self::new)
+    }
 }
 
 impl Setting for Redis {

@@ -34,12 +34,16 @@ use tocsin_domain::{Error, Result};
 use crate::aws::failed;
 
 pub use self::{
-    categories::CategoriesTable, deliveries::DeliveriesTable, devices::DevicesTable,
+    categories::CategoriesTable,
+    deliveries::DeliveriesTable,
+    devices::DevicesTable,
     friendships::FriendshipsTable,
     idempotency::IdempotencyTable,
     people::{PeopleEditor, PeopleTable},
-    posts::PostsTable, sessions::SessionsTable,
-    subscriptions::SubscriptionsTable, users::UsersTable,
+    posts::PostsTable,
+    sessions::SessionsTable,
+    subscriptions::SubscriptionsTable,
+    users::{Newcomers, UsersTable},
 };
 
 /// An item of a table.
@@ -88,7 +92,11 @@ impl Table {
                 pause *= 2;
             }
         }
-        if keys.is_empty() { Ok(items) } else { Err(Error::unavailable(self.service, "DynamoDB leaves reads unprocessed")) }
+        if keys.is_empty() {
+            Ok(items)
+        } else {
+            Err(Error::unavailable(self.service, "DynamoDB leaves reads unprocessed"))
+        }
     }
 
     /// All items under a partition key, read consistently.

@@ -1,16 +1,18 @@
-//! The table of users: accounts, the markers by which an address and a name are one account's, and registrations.
+//! The table of users: accounts, the markers by which an address, a name and an outside identity are one account's, and
+//! registrations.
 //!
 //! | pk | what |
 //! |---|---|
-//! | `user#<id>` | the account |
+//! | `user#<id>` | the account; `identities`: the hashes of its outside identities |
 //! | `email#<address>` | `user_id` of its account; while it has none, `waiting`: the newest registrations |
 //! | `username#<name>` | `user_id` of its account; while it has none, `email_key`: for whom it is reserved |
+//! | `identity#<hash of issuer and subject>` | `user_id` of its account; `issuer`, `subject` |
 //! | `verify#<hash of the token>` | a registration, as the account that it becomes |
 //!
 //! The last is all that a registration needs to become an account, and nobody else writes to it. To verify is to
 //! exchange it for the first three, without `expires_at`: then they are somebody's for good.
 
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use serde::{Deserialize, Serialize};
 use tocsin_domain::{
     Error, Refusal, Result,
@@ -18,15 +20,19 @@ use tocsin_domain::{
     account::{
         Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Username, Verifications,
     },
+    identity::{Identities, Identity, Linked, NewIdentity},
     ids::UserId,
     mail::EmailAddress,
     password::PasswordHash,
+    person::Profile,
     secret::SecretHash,
     session::AccountReader,
     time::Timestamp,
 };
 
-use super::{Action, Item, Table, Transacted, has_expired, key, number, read_all, text, write, write_all};
+use super::{
+    Action, Item, Table, Transacted, has_expired, key, number, read, read_all, text, write, write_all,
+};
 
 /// Accounts, and what they are found by.
 #[derive(Clone, Debug)]
@@ -42,7 +48,7 @@ impl UsersTable {
     }
 
     async fn account(&self, id: &str) -> Result<Option<Account>> {
-        let item = self.table.get(key(format!("user#{id}"))).await?;
+        let item = self.table.get(key(user_pk(id))).await?;
         item.map(|item| Ok(read_all::<Record>("an account", item)?.into())).transpose()
     }
 
@@ -54,6 +60,16 @@ impl UsersTable {
         self.table.put(item)
     }
 
+    /// An identity's marker, which also says whose identity it is: its owner may ask for all that is stored.
+    fn put_identity(&self, identity: &Identity, owner: UserId) -> Action {
+        let attributes = Item::from([
+            ("user_id".to_owned(), text(owner)),
+            ("issuer".to_owned(), text(identity.issuer())),
+            ("subject".to_owned(), text(identity.subject())),
+        ]);
+        self.put(identity_pk(identity), attributes, None)
+    }
+
     /// A marker that belongs to an account.
     fn put_marker(&self, pk: String, owner: UserId) -> Action {
         self.put(pk, Item::from([("user_id".to_owned(), text(owner))]), None)
@@ -63,10 +79,10 @@ impl UsersTable {
 #[derive(Serialize, Deserialize)]
 struct Record {
     user_id: UserId,
-    email: EmailAddress,
+    email: Option<EmailAddress>,
     email_verified: bool,
     username: Username,
-    password_hash: String,
+    password_hash: Option<String>,
     roles: Vec<Role>,
     created_at: Timestamp,
 }
@@ -78,7 +94,7 @@ impl From<&Account> for Record {
             email: account.email.clone(),
             email_verified: account.email_verified,
             username: account.username.clone(),
-            password_hash: account.password.0.clone(),
+            password_hash: account.password.as_ref().map(|PasswordHash(phc)| phc.clone()),
             roles: account.roles.clone(),
             created_at: account.created_at,
         }
@@ -93,7 +109,7 @@ impl From<Record> for Account {
             email,
             email_verified,
             username,
-            password: PasswordHash(password_hash),
+            password: password_hash.map(PasswordHash),
             roles,
             created_at,
         }
@@ -141,8 +157,10 @@ impl Registrations for UsersTable {
         expires_at: Timestamp,
     ) -> Result<Registered> {
         let now = account.created_at;
+        let email = account.email.as_ref();
+        let email = email.ok_or_else(|| Error::unreadable("a registration", "it has no address"))?;
         for _ in 0..MOST_TRIES {
-            let mut address = self.address(&account.email, now).await?;
+            let mut address = self.address(email, now).await?;
             if address.is_verified() {
                 return Ok(Registered::EmailTaken);
             }
@@ -153,7 +171,7 @@ impl Registrations for UsersTable {
                 ("waiting".to_owned(), write("registrations", &address.waiting)?),
                 ("newest".to_owned(), text(account.user_id)),
             ]);
-            let put_email = self.put(email_pk(&account.email), waiting, Some(expires_at));
+            let put_email = self.put(email_pk(email), waiting, Some(expires_at));
             // Nobody has registered it in between, or it has expired since.
             let unchanged = "attribute_not_exists(pk) OR (attribute_exists(expires_at) AND newest = :newest)";
             let put_email = match newest {
@@ -162,7 +180,7 @@ impl Registrations for UsersTable {
                     .on("attribute_not_exists(pk) OR expires_at <= :now")
                     .with(":now", number(now.as_second())),
             };
-            let reserved = Item::from([("email_key".to_owned(), text(account.email.key()))]);
+            let reserved = Item::from([("email_key".to_owned(), text(email.key()))]);
             let put_name = self.put(username_pk(&account.username), reserved, Some(expires_at));
             let registration = write_all("a registration", &Record::from(account))?;
             let put_verify = self.put(verify_pk(token), registration, Some(expires_at));
@@ -182,31 +200,119 @@ impl Registrations for UsersTable {
 
 /// Only if the name is nobody's, and not reserved for another address.
 fn free_name(action: Action, account: &Account, now: Timestamp) -> Action {
-    action
-        .on("attribute_not_exists(pk) OR expires_at <= :now OR (attribute_exists(expires_at) AND email_key = :email)")
-        .with(":now", number(now.as_second()))
-        .with(":email", text(account.email.key()))
+    let free = "attribute_not_exists(pk) OR expires_at <= :now";
+    let action = action.with(":now", number(now.as_second()));
+    match &account.email {
+        Some(email) => action
+            .on(&format!("{free} OR (attribute_exists(expires_at) AND email_key = :email)"))
+            .with(":email", text(email.key())),
+        None => action.on(free),
+    }
 }
 
-impl Verifications for UsersTable {
+/// Makes accounts, each with the profile of its person. It reads and writes the tables of both; who only looks for an
+/// account needs but [`UsersTable`].
+#[derive(Clone, Debug)]
+pub struct Newcomers {
+    users: UsersTable,
+}
+
+impl Newcomers {
+    /// Over these tables.
+    #[must_use]
+    pub fn new(users: UsersTable) -> Self {
+        Self { users }
+    }
+
+    /// What is done for a new account, in this order: the account, its name, its address if it has one, its profile. The
+    /// address is shown to be theirs, and so taken from registrations that wait.
+    fn new_account(
+        &self,
+        account: &Account,
+        identities: Item,
+        _profile: &Profile,
+        now: Timestamp,
+    ) -> Result<Vec<Action>> {
+        let (users, id) = (&self.users, account.user_id);
+        let mut record = write_all("an account", &Record::from(account))?;
+        record.extend(identities);
+        let put_name = users.put_marker(username_pk(&account.username), id);
+        let mut actions = vec![
+            users.put(user_pk(id), record, None).on("attribute_not_exists(pk)"),
+            free_name(put_name, account, now),
+        ];
+        actions.extend(account.email.as_ref().map(|email| {
+            users
+                .put_marker(email_pk(email), id)
+                .on("attribute_not_exists(pk) OR attribute_exists(expires_at)")
+        }));
+        Ok(actions)
+    }
+}
+
+impl Verifications for Newcomers {
     async fn verify(&self, token: &SecretHash, now: Timestamp) -> Result<Option<Account>> {
-        let registration = self.table.get(key(verify_pk(token))).await?;
+        let table = &self.users.table;
+        let registration = table.get(key(verify_pk(token))).await?;
         let Some(registration) = registration.filter(|item| !has_expired(item, now)) else { return Ok(None) };
         let registered: Account = read_all::<Record>("a registration", registration)?.into();
         let account = Account { email_verified: true, ..registered };
-        let id = account.user_id;
-        let put_name = self.put_marker(username_pk(&account.username), id);
-        let record = write_all("an account", &Record::from(&account))?;
-        let actions = vec![
-            self.table.delete(key(verify_pk(token))).on("attribute_exists(pk)"),
-            self.put(format!("user#{id}"), record, None).on("attribute_not_exists(pk)"),
-            self.put_marker(email_pk(&account.email), id)
-                .on("attribute_not_exists(pk) OR attribute_exists(expires_at)"),
-            free_name(put_name, &account, now),
-        ];
-        match self.table.transact(actions).await? {
+        let profile = Profile::new(account.user_id, account.username.clone(), account.email.clone());
+        let mut actions = vec![table.delete(key(verify_pk(token))).on("attribute_exists(pk)")];
+        actions.extend(self.new_account(&account, Item::new(), &profile, now)?);
+        match table.transact(actions).await? {
             Transacted::Done => Ok(Some(account)),
             Transacted::Cancelled { .. } => Ok(None),
+        }
+    }
+}
+
+impl Identities for Newcomers {
+    async fn find(&self, identity: &Identity) -> Result<Option<Account>> {
+        let marker = self.users.table.get(key(identity_pk(identity))).await?;
+        let Some(mut marker) = marker else { return Ok(None) };
+        let owner: UserId = read("an identity", &mut marker, "user_id")?;
+        self.users.account(&owner.to_string()).await
+    }
+
+    async fn link(&self, identity: &Identity, account: &Account) -> Result<Linked> {
+        let (users, id) = (&self.users, account.user_id);
+        let add = users.table.update(key(user_pk(id)), "ADD identities :identities");
+        let add = add.with(":identities", set_of(identity));
+        let add = match &account.email {
+            Some(email) => add.on("email = :email").with(":email", text(email)),
+            None => add.on("attribute_exists(pk) AND attribute_not_exists(email)"),
+        };
+        let marker = users.put_identity(identity, id);
+        let marker = marker.on("attribute_not_exists(pk) OR user_id = :owner").with(":owner", text(id));
+        Ok(match users.table.transact(vec![marker, add]).await? {
+            Transacted::Done => Linked::Done,
+            Transacted::Cancelled { held } if held.first() == Some(&false) => Linked::Taken,
+            Transacted::Cancelled { .. } => Linked::Superseded,
+        })
+    }
+
+    async fn register(
+        &self,
+        account: &Account,
+        identity: &Identity,
+        profile: &Profile,
+    ) -> Result<NewIdentity> {
+        let users = &self.users;
+        let marker = users.put_identity(identity, account.user_id).on("attribute_not_exists(pk)");
+        let identities = Item::from([("identities".to_owned(), set_of(identity))]);
+        let mut actions = vec![marker];
+        actions.extend(self.new_account(account, identities, profile, account.created_at)?);
+        let failed = match users.table.transact(actions).await? {
+            Transacted::Done => return Ok(NewIdentity::Stored),
+            Transacted::Cancelled { held } => held.iter().position(|held| !held),
+        };
+        // In the order of `new_account`, after the identity.
+        match failed {
+            Some(0) => Ok(NewIdentity::Taken),
+            Some(2) => Ok(NewIdentity::UsernameTaken),
+            Some(3) if account.email.is_some() => Ok(NewIdentity::EmailTaken),
+            _ => Err(Error::unavailable(users.table.service, "the new id is not new")),
         }
     }
 }
@@ -234,7 +340,7 @@ impl RoleEditor for UsersTable {
     async fn set_roles(&self, id: UserId, roles: &[Role]) -> Result<()> {
         let request = self
             .table
-            .update_item(key(format!("user#{id}")))
+            .update_item(key(user_pk(id)))
             .update_expression("SET #roles = :roles")
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_names("#roles", "roles")
@@ -248,6 +354,19 @@ impl RoleEditor for UsersTable {
 
 /// How often a registration is tried that others come in between of.
 const MOST_TRIES: usize = 4;
+
+fn user_pk(id: impl std::fmt::Display) -> String {
+    format!("user#{id}")
+}
+
+fn identity_pk(identity: &Identity) -> String {
+    format!("identity#{}", identity.key())
+}
+
+/// Of an account's set of identities, one.
+fn set_of(identity: &Identity) -> AttributeValue {
+    AttributeValue::Ss(vec![identity.key()])
+}
 
 fn email_pk(email: &EmailAddress) -> String {
     format!("email#{}", email.key())

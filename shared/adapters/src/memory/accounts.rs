@@ -6,8 +6,10 @@ use tocsin_domain::{
     Refusal, Result,
     access_token::Role,
     account::{Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Verifications},
+    identity::{Identities, Identity, Linked, NewIdentity},
     ids::{SessionId, UserId},
     mail::EmailAddress,
+    person::Profile,
     secret::SecretHash,
     session::{AccountReader, Session, Sessions},
     time::Timestamp,
@@ -26,6 +28,7 @@ struct Users {
     verified: Vec<Account>,
     /// Those that wait for their mail to be answered: the newest last.
     waiting: Vec<Waiting>,
+    identities: HashMap<Identity, UserId>,
 }
 
 #[derive(Debug)]
@@ -36,8 +39,9 @@ struct Waiting {
 }
 
 impl Users {
-    fn is_verified(&self, email: &EmailAddress) -> bool {
-        self.verified.iter().any(|account| account.email.key() == email.key())
+    /// Whether an account has this address; no account has none.
+    fn is_verified(&self, email: Option<&EmailAddress>) -> bool {
+        email.is_some() && self.verified.iter().any(|account| is_at(account, email))
     }
 
     /// Whether a name is somebody's, or reserved for another address.
@@ -45,8 +49,12 @@ impl Users {
         let same_name = |other: &&Account| other.username.key() == account.username.key();
         let mut reserved = self.waiting.iter().map(|waiting| &waiting.account).filter(same_name);
         self.verified.iter().find(same_name).is_some()
-            || reserved.any(|other| other.email.key() != account.email.key())
+            || reserved.any(|other| !is_at(other, account.email.as_ref()))
     }
+}
+
+fn is_at(account: &Account, email: Option<&EmailAddress>) -> bool {
+    account.email.as_ref().map(EmailAddress::key) == email.map(EmailAddress::key)
 }
 
 impl Registrations for MemoryUsers {
@@ -58,7 +66,7 @@ impl Registrations for MemoryUsers {
     ) -> Result<Registered> {
         let mut users = self.users.lock();
         users.waiting.retain(|waiting| waiting.until > account.created_at);
-        if users.is_verified(&account.email) {
+        if users.is_verified(account.email.as_ref()) {
             return Ok(Registered::EmailTaken);
         }
         if users.is_taken(account) {
@@ -76,7 +84,7 @@ impl Verifications for MemoryUsers {
         let good = |waiting: &Waiting| waiting.token == *token && waiting.until > now;
         let Some(place) = users.waiting.iter().position(good) else { return Ok(None) };
         let account = Account { email_verified: true, ..users.waiting[place].account.clone() };
-        if users.is_verified(&account.email) || users.is_taken(&account) {
+        if users.is_verified(account.email.as_ref()) || users.is_taken(&account) {
             return Ok(None);
         }
         users.waiting.remove(place);
@@ -88,7 +96,7 @@ impl Verifications for MemoryUsers {
 impl AccountFinder for MemoryUsers {
     async fn find(&self, email: &EmailAddress, now: Timestamp) -> Result<Vec<Account>> {
         let users = self.users.lock();
-        let of_email = |account: &&Account| account.email.key() == email.key();
+        let of_email = |account: &&Account| is_at(account, Some(email));
         if let Some(account) = users.verified.iter().find(of_email) {
             return Ok(vec![account.clone()]);
         }
@@ -100,6 +108,45 @@ impl AccountFinder for MemoryUsers {
 impl AccountReader for MemoryUsers {
     async fn get(&self, id: UserId) -> Result<Option<Account>> {
         Ok(self.users.lock().verified.iter().find(|account| account.user_id == id).cloned())
+    }
+}
+
+impl Identities for MemoryUsers {
+    async fn find(&self, identity: &Identity) -> Result<Option<Account>> {
+        let users = self.users.lock();
+        let owner = users.identities.get(identity);
+        Ok(users.verified.iter().find(|account| Some(&account.user_id) == owner).cloned())
+    }
+
+    async fn link(&self, identity: &Identity, account: &Account) -> Result<Linked> {
+        let mut users = self.users.lock();
+        let id = account.user_id;
+        if users.identities.get(identity).is_some_and(|owner| *owner != id) {
+            return Ok(Linked::Taken);
+        }
+        let same = |other: &Account| other.user_id == id && other.email == account.email;
+        if !users.verified.iter().any(same) {
+            return Ok(Linked::Superseded);
+        }
+        users.identities.insert(identity.clone(), id);
+        Ok(Linked::Done)
+    }
+
+    async fn register(&self, account: &Account, identity: &Identity, _: &Profile) -> Result<NewIdentity> {
+        let mut users = self.users.lock();
+        users.waiting.retain(|waiting| waiting.until > account.created_at);
+        if users.identities.contains_key(identity) {
+            return Ok(NewIdentity::Taken);
+        }
+        if users.is_taken(account) {
+            return Ok(NewIdentity::UsernameTaken);
+        }
+        if users.is_verified(account.email.as_ref()) {
+            return Ok(NewIdentity::EmailTaken);
+        }
+        users.identities.insert(identity.clone(), account.user_id);
+        users.verified.push(account.clone());
+        Ok(NewIdentity::Stored)
     }
 }
 
