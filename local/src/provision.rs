@@ -1,14 +1,15 @@
 //! Makes in the services what the template declares, and what a deployment's documented commands make besides: topics,
 //! platform applications, the mail's identity, secrets, the first categories. What is there already stays as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail};
 use aws_sdk_dynamodb::{
     error::{DisplayErrorContext, ProvideErrorMetadata},
     types::{
-        AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, ProjectionType,
-        ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+        AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType,
+        LocalSecondaryIndex, ProjectionType, ScalarAttributeType, TableDescription, TableStatus,
+        TimeToLiveSpecification, TimeToLiveStatus,
     },
 };
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -146,7 +147,8 @@ async fn make_table(dynamodb: &aws_sdk_dynamodb::Client, table: &Table) -> Resul
         .billing_mode(BillingMode::PayPerRequest)
         .set_key_schema(Some(key_schema(&table.key)?))
         .set_attribute_definitions(Some(attributes(table)?))
-        .set_global_secondary_indexes(indexes(table)?)
+        .set_global_secondary_indexes(global_indexes(table)?)
+        .set_local_secondary_indexes(local_indexes(table)?)
         .send()
         .await;
     match create {
@@ -184,11 +186,11 @@ async fn is_active(dynamodb: &aws_sdk_dynamodb::Client, table: &Table) -> Result
 
 /// A kept table with other keys or indexes cannot serve the functions of this template.
 fn check_unchanged(table: &Table, kept: &TableDescription) -> Result<()> {
-    let mut kept_indexes: Vec<&str> =
-        kept.global_secondary_indexes().iter().filter_map(|index| index.index_name()).collect();
-    kept_indexes.sort_unstable();
-    let mut indexes: Vec<&str> = table.indexes.iter().map(|index| index.name.as_str()).collect();
-    indexes.sort_unstable();
+    let global = kept.global_secondary_indexes().iter().filter_map(|index| index.index_name());
+    let local = kept.local_secondary_indexes().iter().filter_map(|index| index.index_name());
+    let kept_indexes: BTreeSet<&str> = global.chain(local).collect();
+    let indexes: BTreeSet<&str> =
+        table.indexes.iter().chain(&table.local_indexes).map(|index| index.name.as_str()).collect();
     if kept.key_schema() != key_schema(&table.key)? || kept_indexes != indexes {
         bail!("the kept data has it with other keys or indexes than template.yaml: begin anew with --fresh");
     }
@@ -210,28 +212,37 @@ fn attributes(table: &Table) -> Result<Vec<AttributeDefinition>> {
     Ok(table.attributes.iter().map(definition).collect::<Result<_, _>>()?)
 }
 
-fn indexes(table: &Table) -> Result<Option<Vec<GlobalSecondaryIndex>>> {
-    if table.indexes.is_empty() {
-        return Ok(None);
-    }
-    table.indexes.iter().map(index).collect::<Result<_>>().map(Some)
+fn global_indexes(table: &Table) -> Result<Option<Vec<GlobalSecondaryIndex>>> {
+    let index = |index: &Index| {
+        let builder = GlobalSecondaryIndex::builder().index_name(&index.name);
+        let builder = builder.set_key_schema(Some(key_schema(&index.key)?));
+        anyhow::Ok(builder.projection(projection(&index.projection)).build()?)
+    };
+    let indexes: Vec<_> = table.indexes.iter().map(index).collect::<Result<_>>()?;
+    // The service refuses an empty list.
+    Ok(Some(indexes).filter(|indexes| !indexes.is_empty()))
 }
 
-fn index(index: &Index) -> Result<GlobalSecondaryIndex> {
-    let projection = aws_sdk_dynamodb::types::Projection::builder();
-    let projection = match &index.projection {
-        Projection::All => projection.projection_type(ProjectionType::All),
-        Projection::KeysOnly => projection.projection_type(ProjectionType::KeysOnly),
-        Projection::Include(names) => {
-            projection.projection_type(ProjectionType::Include).set_non_key_attributes(Some(names.clone()))
-        }
+fn local_indexes(table: &Table) -> Result<Option<Vec<LocalSecondaryIndex>>> {
+    let index = |index: &Index| {
+        let builder = LocalSecondaryIndex::builder().index_name(&index.name);
+        let builder = builder.set_key_schema(Some(key_schema(&index.key)?));
+        anyhow::Ok(builder.projection(projection(&index.projection)).build()?)
     };
-    let built = GlobalSecondaryIndex::builder()
-        .index_name(&index.name)
-        .set_key_schema(Some(key_schema(&index.key)?))
-        .projection(projection.build())
-        .build()?;
-    Ok(built)
+    let indexes: Vec<_> = table.local_indexes.iter().map(index).collect::<Result<_>>()?;
+    Ok(Some(indexes).filter(|indexes| !indexes.is_empty()))
+}
+
+fn projection(projection: &Projection) -> aws_sdk_dynamodb::types::Projection {
+    let builder = aws_sdk_dynamodb::types::Projection::builder();
+    match projection {
+        Projection::All => builder.projection_type(ProjectionType::All),
+        Projection::KeysOnly => builder.projection_type(ProjectionType::KeysOnly),
+        Projection::Include(names) => {
+            builder.projection_type(ProjectionType::Include).set_non_key_attributes(Some(names.clone()))
+        }
+    }
+    .build()
 }
 
 /// Dead-letter queues first, since the others name them.

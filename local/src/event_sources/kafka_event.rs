@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::log::Record;
+use super::{log::Record, partial_batch};
 use crate::runtime::MAX_PAYLOAD;
 
 /// How many bytes the records of one event may have; the rest of [`MAX_PAYLOAD`] is for what is around them.
@@ -103,46 +102,23 @@ pub(super) enum Report {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    #[serde(default)]
-    batch_item_failures: Option<Vec<Failure>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Failure {
-    item_identifier: Identifier,
-}
-
-#[derive(Deserialize)]
 struct Identifier {
-    /// `<topic>-<partition>`. AWS's page has named this field `topic-partition` too.
+    /// `<topic>-<partition>`. AWS's page has named this field `topic-partition` too; AWS's own library (Powertools for
+    /// Python 3.37, `utilities/batch/base.py`) names it `partition`, as our functions do.
     #[serde(alias = "topic-partition")]
     partition: String,
     offset: i64,
 }
 
-/// Reads the answer to a batch. Nothing, null, an empty object and an empty list are successes.
+/// Reads the answer to a batch.
 pub(super) fn report<'a>(payload: &[u8], batch: impl IntoIterator<Item = &'a Record>) -> Report {
-    if payload.trim_ascii().is_empty() {
-        return Report::Success;
-    }
-    let failures = match serde_json::from_slice::<Value>(payload) {
-        Ok(value @ Value::Object(_)) => match serde_json::from_value::<Answer>(value) {
-            Ok(answer) => answer.batch_item_failures.unwrap_or_default(),
-            Err(_) => return Report::Invalid,
-        },
-        // Null, and any other JSON that names no failures.
-        Ok(_) => return Report::Success,
-        Err(_) => return Report::Invalid,
-    };
+    let Ok(failures) = partial_batch::failures::<Identifier>(payload) else { return Report::Invalid };
     let known: BTreeMap<(String, i64), i32> = batch
         .into_iter()
         .map(|record| ((group(&record.topic, record.partition), record.offset), record.partition))
         .collect();
     let mut failed: BTreeMap<i32, BTreeSet<i64>> = BTreeMap::new();
-    for Failure { item_identifier: Identifier { partition, offset } } in failures {
+    for Identifier { partition, offset } in failures {
         match known.get(&(partition, offset)) {
             Some(partition) => failed.entry(*partition).or_default().insert(offset),
             None => return Report::Invalid,
@@ -153,7 +129,7 @@ pub(super) fn report<'a>(payload: &[u8], batch: impl IntoIterator<Item = &'a Rec
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

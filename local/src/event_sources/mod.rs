@@ -10,6 +10,7 @@ mod invoker;
 mod kafka;
 mod kafka_event;
 mod log;
+mod partial_batch;
 mod queue;
 mod redrive;
 mod schedule;

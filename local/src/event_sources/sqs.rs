@@ -21,13 +21,13 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tocsin_domain::push::RESERVED_SECONDS;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::{
     invoker::{Backoff, Invoke},
+    partial_batch,
     queue::{Message, Queue, QueueError},
     stop::Stop,
 };
@@ -279,38 +279,11 @@ fn message_attributes(message: &Message) -> Map<String, Value> {
     message.custom_attributes.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    #[serde(default)]
-    batch_item_failures: Option<Vec<Failure>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Failure {
-    item_identifier: String,
-}
-
-/// The failed messages. Nothing, null and an empty list are successes; an unknown or missing id, or an answer that is no
-/// such report, fails the whole batch ("Success and failure conditions").
+/// The failed messages. An unknown or missing id, or an answer that is no report, fails the whole batch.
 fn report(payload: &[u8], messages: &[Message]) -> BTreeSet<String> {
-    if payload.trim_ascii().is_empty() {
-        return BTreeSet::new();
-    }
-    let failures = match serde_json::from_slice::<Value>(payload) {
-        Ok(Value::Object(answer)) => {
-            serde_json::from_value::<Answer>(Value::Object(answer)).map(|answer| answer.batch_item_failures)
-        }
-        Ok(_) => return BTreeSet::new(),
-        Err(error) => Err(error),
-    };
     let known = ids(messages);
-    match failures {
-        Ok(None) => BTreeSet::new(),
-        Ok(Some(failures)) if failures.iter().all(|failure| known.contains(&failure.item_identifier)) => {
-            failures.into_iter().map(|failure| failure.item_identifier).collect()
-        }
+    match partial_batch::failures::<String>(payload) {
+        Ok(failed) if failed.iter().all(|id| known.contains(id)) => failed.into_iter().collect(),
         _ => known,
     }
 }

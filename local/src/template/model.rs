@@ -145,6 +145,8 @@ pub struct Table {
     pub attributes: BTreeMap<String, String>,
     /// `GlobalSecondaryIndexes`.
     pub indexes: Vec<Index>,
+    /// `LocalSecondaryIndexes`.
+    pub local_indexes: Vec<Index>,
     /// `TimeToLiveSpecification.AttributeName`, where it is enabled.
     pub time_to_live: Option<String>,
 }

@@ -127,6 +127,7 @@ fn table(scope: &Scope<'_>, logical_id: &str, resource: &Node) -> Located<Table>
                 "AttributeDefinitions",
                 "GlobalSecondaryIndexes",
                 "KeySchema",
+                "LocalSecondaryIndexes",
                 "TableName",
                 "TimeToLiveSpecification",
             ],
@@ -147,10 +148,11 @@ fn table(scope: &Scope<'_>, logical_id: &str, resource: &Node) -> Located<Table>
     for definition in required(scope, &properties, "AttributeDefinitions")?.items("AttributeDefinitions")? {
         attributes.insert(text(definition, "AttributeName")?, text(definition, "AttributeType")?);
     }
-    let indexes = match scope.property(&properties, "GlobalSecondaryIndexes")? {
-        Some(list) => list.items("GlobalSecondaryIndexes")?.iter().map(index).collect::<Located<_>>()?,
-        None => Vec::new(),
+    let indexes = |name: &str| match scope.property(&properties, name)? {
+        Some(list) => list.items(name)?.iter().map(index).collect::<Located<Vec<_>>>(),
+        None => Ok(Vec::new()),
     };
+    let (indexes, local_indexes) = (indexes("GlobalSecondaryIndexes")?, indexes("LocalSecondaryIndexes")?);
     let time_to_live = match scope.property(&properties, "TimeToLiveSpecification")? {
         Some(specification) if required_child(&specification, "Enabled")?.as_bool("Enabled")? => {
             Some(text(&specification, "AttributeName")?)
@@ -164,9 +166,14 @@ fn table(scope: &Scope<'_>, logical_id: &str, resource: &Node) -> Located<Table>
         key: key(&key_schema)?,
         attributes,
         indexes,
+        local_indexes,
         time_to_live,
     };
-    let keys = table.indexes.iter().map(|index| &index.key).chain([&table.key]);
+    if let Some(index) = table.local_indexes.iter().find(|index| index.key.partition != table.key.partition) {
+        return key_schema
+            .refuse(format!("the local index `{}` has another HASH key than its table", index.name));
+    }
+    let keys = table.indexes.iter().chain(&table.local_indexes).map(|index| &index.key).chain([&table.key]);
     for name in keys.flat_map(|key| [Some(&key.partition), key.sort.as_ref()]).flatten() {
         if !table.attributes.contains_key(name) {
             return key_schema.refuse(format!("the key `{name}` is not in AttributeDefinitions"));

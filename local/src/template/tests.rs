@@ -154,7 +154,7 @@ fn an_unknown_parameter_value_is_refused() {
 
 #[test]
 fn a_table_is_read() {
-    let app = app("\
+    let table = "\
 Resources:
   Things:
     Type: AWS::DynamoDB::Table
@@ -170,13 +170,26 @@ Resources:
         - IndexName: by-time
           KeySchema: [{AttributeName: sk, KeyType: HASH}, {AttributeName: at, KeyType: RANGE}]
           Projection: {ProjectionType: INCLUDE, NonKeyAttributes: [title]}
+      LocalSecondaryIndexes:
+        - IndexName: newest
+          KeySchema: [{AttributeName: pk, KeyType: HASH}, {AttributeName: at, KeyType: RANGE}]
+          Projection: {ProjectionType: ALL}
       TimeToLiveSpecification: {AttributeName: expires_at, Enabled: true}
-");
+";
+    // A local index is within the items of one partition key.
+    assert_refused(
+        &table.replace("pk, KeyType: HASH}, {AttributeName: at", "sk, KeyType: HASH}, {AttributeName: at"),
+        10,
+        "`newest`",
+    );
+    let app = app(table);
     let table = &app.tables[0];
     assert_eq!((table.name.as_str(), table.key.sort.as_deref()), ("things", Some("sk")));
     assert_eq!(table.time_to_live.as_deref(), Some("expires_at"));
     assert_eq!(table.indexes[0].key.sort.as_deref(), Some("at"));
     assert!(matches!(&table.indexes[0].projection, Projection::Include(names) if names == &["title"]));
+    assert_eq!(table.local_indexes[0].name, "newest");
+    assert_eq!(table.local_indexes[0].key.sort.as_deref(), Some("at"));
 }
 
 #[test]

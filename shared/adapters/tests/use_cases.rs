@@ -16,6 +16,7 @@ use tocsin_domain::{
     ids::{PostId, UserId},
     place::Circle,
     post::Post,
+    post_log::PostChange,
     posts::{self, Near, PlaceEntry, PlaceIndex, PlaceKey, PostStore as _, Posts},
     push::{
         Delivery, Endpoint, Published, Push, PushGateway, PushJob, PushRecipient, RESERVED_SECONDS, Tally,
@@ -51,7 +52,7 @@ impl Posts for Away {
 }
 
 impl tocsin_domain::posts::PostCache for Away {
-    async fn get(&self, _: &[PostId]) -> Result<Vec<Post>> {
+    async fn get(&self, _: &[PostId]) -> Result<posts::AtHand> {
         away()
     }
 
@@ -105,8 +106,10 @@ impl Town {
 
     async fn load(&self, posts: &[Post]) {
         let (stored, audience) = (&self.stored, &self.subscriptions);
-        let loading = Loading { posts: stored, store: stored, audience, timelines: &self.timelines };
-        for outcome in loading.load(posts).await {
+        let (timelines, cache) = (&self.timelines, &self.cache);
+        let loading = Loading { posts: stored, store: stored, audience, timelines, cache };
+        let created: Vec<_> = posts.iter().cloned().map(|post| PostChange::Created(Box::new(post))).collect();
+        for outcome in loading.load(&created).await {
             assert_eq!(outcome.unwrap(), 1, "the reader is the audience");
         }
     }

@@ -8,6 +8,7 @@ use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{Error, Result, ids::PostId, post::Post, time::Timestamp};
@@ -32,19 +33,94 @@ pub struct PostRecord {
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// `post.created`.
-    Created(Box<Post>),
+    /// To a post.
+    Post(PostChange),
     /// `heartbeat`: nothing happened, and the log is alive.
     Heartbeat,
+}
+
+/// What happened to a post. Of two changes, the one with the later instant holds, in whatever order they come: what is
+/// older than what is known changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PostChange {
+    /// `post.created`.
+    Created(Box<Post>),
+    /// `post.updated`: the whole post, as it is from `updated_at` on.
+    Updated(Box<Post>),
+    /// `post.deleted`: it is nowhere to be seen any more, and nothing brings it back.
+    Deleted(Deletion),
+}
+
+/// That a post was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The post.
+    pub post_id: PostId,
+    /// When.
+    pub deleted_at: Timestamp,
+}
+
+impl PostChange {
+    /// The post.
+    #[must_use]
+    pub const fn post_id(&self) -> PostId {
+        match self {
+            Self::Created(post) | Self::Updated(post) => post.post_id,
+            Self::Deleted(deletion) => deletion.post_id,
+        }
+    }
+
+    /// The post, if it is new.
+    #[must_use]
+    pub fn created(&self) -> Option<&Post> {
+        match self {
+            Self::Created(post) => Some(post),
+            Self::Updated(_) | Self::Deleted(_) => None,
+        }
+    }
+
+    /// When it happened.
+    #[must_use]
+    pub const fn time(&self) -> Timestamp {
+        match self {
+            Self::Created(post) => post.created_at,
+            Self::Updated(post) => post.updated_at,
+            Self::Deleted(deletion) => deletion.deleted_at,
+        }
+    }
+
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Created(_) => CREATED,
+            Self::Updated(_) => UPDATED,
+            Self::Deleted(_) => DELETED,
+        }
+    }
+}
+
+impl From<PostChange> for PostRecord {
+    /// The record of a change. Its id is derived, so that a repeated request appends the same record.
+    fn from(change: PostChange) -> Self {
+        let id = match &change {
+            PostChange::Created(post) => Uuid::from_bytes(*post.post_id.as_bytes()),
+            other => {
+                let digest = Sha256::new()
+                    .chain_update(other.kind())
+                    .chain_update(other.post_id().as_bytes())
+                    .chain_update(other.time().as_nanosecond().to_be_bytes())
+                    .finalize();
+                uuid::Builder::from_custom_bytes(std::array::from_fn(|i| digest[i])).into_uuid()
+            }
+        };
+        Self { id, time: change.time(), change: Change::Post(change) }
+    }
 }
 
 impl PostRecord {
     /// A new post.
     #[must_use]
     pub fn created(post: Post) -> Self {
-        // Derived, so that a repeated request appends the same record.
-        let id = Uuid::from_bytes(*post.post_id.as_bytes());
-        Self { id, time: post.created_at, change: Change::Created(Box::new(post)) }
+        PostChange::Created(Box::new(post)).into()
     }
 
     /// A sign of life.
@@ -61,13 +137,15 @@ impl PostRecord {
 
     /// The envelope, as it is written.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        let data = match &self.change {
-            Change::Created(post) => serde_json::to_value(post),
-            Change::Heartbeat => Ok(Value::Object(serde_json::Map::new())),
-        };
-        let kind = match &self.change {
-            Change::Created(_) => CREATED,
-            Change::Heartbeat => HEARTBEAT,
+        let (kind, data) = match &self.change {
+            Change::Post(change) => (
+                change.kind(),
+                match change {
+                    PostChange::Created(post) | PostChange::Updated(post) => serde_json::to_value(post),
+                    PostChange::Deleted(deletion) => serde_json::to_value(deletion),
+                },
+            ),
+            Change::Heartbeat => (HEARTBEAT, Ok(Value::Object(serde_json::Map::new()))),
         };
         let write = |cause| Error::unreadable("a record for the log", cause);
         serde_json::to_vec(&Envelope {
@@ -92,8 +170,13 @@ impl PostRecord {
             let cause = format!("version {} of {}", envelope.dataversion, envelope.kind);
             return Err(Error::unreadable("a record of the log", cause));
         }
+        let post = |data| serde_json::from_value(data).map_err(read);
         let change = match envelope.kind.as_str() {
-            CREATED => Change::Created(serde_json::from_value(envelope.data).map_err(read)?),
+            CREATED => Change::Post(PostChange::Created(post(envelope.data)?)),
+            UPDATED => Change::Post(PostChange::Updated(post(envelope.data)?)),
+            DELETED => {
+                Change::Post(PostChange::Deleted(serde_json::from_value(envelope.data).map_err(read)?))
+            }
             HEARTBEAT => Change::Heartbeat,
             other => return Err(Error::unreadable("a record of the log", format!("type {other}"))),
         };
@@ -102,13 +185,15 @@ impl PostRecord {
 
     fn subject(&self) -> Option<String> {
         match &self.change {
-            Change::Created(post) => Some(post.post_id.to_string()),
+            Change::Post(change) => Some(change.post_id().to_string()),
             Change::Heartbeat => None,
         }
     }
 }
 
 const CREATED: &str = "post.created";
+const UPDATED: &str = "post.updated";
+const DELETED: &str = "post.deleted";
 const HEARTBEAT: &str = "heartbeat";
 /// The version of `data` in this form. A consumer refuses others, so a new form is rolled out consumers first.
 const VERSION: u32 = 1;

@@ -21,7 +21,7 @@ use crate::{
     ids::{PostId, UserId},
     place::{Cell, Circle, Point},
     post::{Author, NewPost, Post, Severity, Tags},
-    post_log::{PostLog, PostRecord},
+    post_log::{Deletion, PostChange, PostLog, PostRecord},
     subscription::{Happening, Wish},
     time::{self, Timestamp},
 };
@@ -39,21 +39,48 @@ pub trait PostStore: Sync {
     fn store(&self, posts: &[Post]) -> impl Future<Output = Vec<Result<Stored>>> + Send;
 }
 
+/// Changes stored posts.
+pub trait PostEditor: Sync {
+    /// Puts a post in place of an older form of it, or of none, with its entries in the place index.
+    fn update(&self, post: &Post) -> impl Future<Output = Result<Stored>> + Send;
+    /// Removes a post and its entries, and remembers that it was deleted: nothing stores it again.
+    fn remove(&self, deletion: &Deletion) -> impl Future<Output = Result<()>> + Send;
+}
+
 /// What became of a post that was to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
     /// It is new.
     New,
-    /// It was there.
+    /// It was there, in this form or a later one.
     Already,
+    /// It was deleted.
+    Deleted,
 }
 
 /// Keeps posts at hand for a while: they are read there first.
 pub trait PostCache: Sync {
-    /// Those of these posts that are at hand, in any order.
-    fn get(&self, ids: &[PostId]) -> impl Future<Output = Result<Vec<Post>>> + Send;
-    /// Keeps these posts, but none in place of one that is there.
+    /// What is at hand of these posts.
+    fn get(&self, ids: &[PostId]) -> impl Future<Output = Result<AtHand>> + Send;
+    /// Keeps these posts, but none in place of one that is there, or is known to be deleted.
     fn put(&self, posts: &[Post]) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Changes posts at hand. The changes of one post come one after the other.
+pub trait PostCacheEditor: Sync {
+    /// Keeps a post in place of an older form of it, or of none.
+    fn replace(&self, post: &Post) -> impl Future<Output = Result<()>> + Send;
+    /// Keeps a post no more, and remembers that it was deleted, so that a late reader puts none in its place.
+    fn remove(&self, id: PostId) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What is at hand of some posts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AtHand {
+    /// Posts, in any order.
+    pub posts: Vec<Post>,
+    /// Those that are known to be deleted.
+    pub deleted: Vec<PostId>,
 }
 
 /// Reads posts by place.
@@ -67,13 +94,16 @@ pub trait PlaceIndex: Sync {
     ) -> impl Future<Output = Result<Vec<PlaceEntry>>> + Send;
 }
 
-/// Where in the place index a post stands: once for each of [`PlaceKey::RESOLUTIONS`], and once for its category.
+/// Where in the place index a post stands: once for each of [`PlaceKey::RESOLUTIONS`], once for its category, and once for
+/// its author, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PlaceKey {
     /// All posts in a cell.
     Cell(Cell),
     /// All posts of a category, anywhere.
     Anywhere(CategoryName),
+    /// All posts of a person.
+    By(UserId),
 }
 
 /// What the place index knows of a post: enough to tell whether it is wanted.
@@ -135,7 +165,8 @@ impl PlaceKey {
     pub fn of(post: &Post) -> Vec<Self> {
         let path = post.location.cell(Self::RESOLUTIONS[0]);
         let cells = Self::RESOLUTIONS.iter().map(|resolution| Self::Cell(path.ancestor(*resolution)));
-        cells.chain([Self::Anywhere(post.category.clone())]).collect()
+        let author = post.author.as_ref().map(|author| Self::By(author.user_id));
+        cells.chain([Self::Anywhere(post.category.clone())]).chain(author).collect()
     }
 
     /// Keys under which all posts are that lie in a circle.
@@ -376,12 +407,13 @@ pub async fn get(cache: &impl PostCache, posts: &impl Posts, id: PostId) -> Resu
 /// Reads posts, each from the cache or the storage, in the order of `ids`. What the cache lacked is put there; where it
 /// fails, the storage alone serves.
 pub async fn read(cache: &impl PostCache, posts: &impl Posts, ids: &[PostId]) -> Result<Vec<Post>> {
-    let mut found = cache.get(ids).await.unwrap_or_else(|error| {
+    let at_hand = cache.get(ids).await.unwrap_or_else(|error| {
         tracing::warn!(cache_unavailable = true, %error, "the post cache failed: posts are read from the storage");
-        Vec::new()
+        AtHand::default()
     });
-    let missing: Vec<_> =
-        ids.iter().copied().filter(|id| found.iter().all(|post| post.post_id != *id)).collect();
+    let AtHand { posts: mut found, deleted } = at_hand;
+    let is_known = |id: &PostId| deleted.contains(id) || found.iter().any(|post| post.post_id == *id);
+    let missing: Vec<_> = ids.iter().copied().filter(|id| !is_known(id)).collect();
     if !missing.is_empty() {
         let stored = posts.get(&missing).await?;
         if !stored.is_empty()
@@ -471,7 +503,11 @@ impl Near {
 }
 
 /// Makes sure that these posts are stored; answers for each in turn.
-pub async fn ensure_stored(posts: &impl Posts, store: &impl PostStore, wanted: &[Post]) -> Vec<Result<()>> {
+pub async fn ensure_stored(
+    posts: &impl Posts,
+    store: &impl PostStore,
+    wanted: &[Post],
+) -> Vec<Result<Stored>> {
     let ids: Vec<_> = wanted.iter().map(|post| post.post_id).collect();
     let there: BTreeSet<PostId> = match posts.get(&ids).await {
         Ok(there) => there.into_iter().map(|post| post.post_id).collect(),
@@ -483,13 +519,35 @@ pub async fn ensure_stored(posts: &impl Posts, store: &impl PostStore, wanted: &
     let missing: Vec<_> = wanted.iter().filter(|post| !there.contains(&post.post_id)).cloned().collect();
     let mut stored = if missing.is_empty() { Vec::new() } else { store.store(&missing).await }.into_iter();
     let one = |post: &Post| {
-        if there.contains(&post.post_id) {
-            Ok(())
-        } else {
-            stored.next().unwrap_or(Ok(Stored::Already)).map(drop)
-        }
+        let is_there = there.contains(&post.post_id);
+        if is_there { Ok(Stored::Already) } else { stored.next().unwrap_or(Ok(Stored::Already)) }
     };
     wanted.iter().map(one).collect()
+}
+
+/// How many posts are changed at once.
+const CONCURRENT_CHANGES: usize = 8;
+
+/// Stores what happened to posts, each another; answers for each in turn. To do it again changes nothing.
+pub async fn ingest(store: &(impl PostStore + PostEditor), changes: &[PostChange]) -> Vec<Result<Stored>> {
+    let created: Vec<Post> = changes.iter().filter_map(PostChange::created).cloned().collect();
+    let mut stored = if created.is_empty() { Vec::new() } else { store.store(&created).await }.into_iter();
+    let outcomes: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            let created = change.created().map(|_| stored.next());
+            async move {
+                match change {
+                    PostChange::Created(_) => created.flatten().unwrap_or_else(|| {
+                        Err(Error::unavailable("posts", "the storage did not answer for a post"))
+                    }),
+                    PostChange::Updated(post) => store.update(post).await,
+                    PostChange::Deleted(deletion) => store.remove(deletion).await.map(|()| Stored::Deleted),
+                }
+            }
+        })
+        .collect();
+    stream::iter(outcomes).buffered(CONCURRENT_CHANGES).collect().await
 }
 
 /// Publishes a sign of life into the log.

@@ -25,7 +25,10 @@ use crate::{
     cursor::{Cursor, Limit, Page, Scope},
     ids::{PostId, SubscriptionId, UserId},
     post::Post,
-    posts::{self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, PostStore, Posts},
+    post_log::PostChange,
+    posts::{
+        self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, PostCacheEditor, PostStore, Posts, Stored,
+    },
     subscription::{Happening, Subscription, Subscriptions},
     time::Timestamp,
 };
@@ -266,7 +269,7 @@ fn item(posts: &HashMap<PostId, Post>, entry: Entry, now: Timestamp) -> Option<T
 
 /// The ports of [`Loading::load`].
 #[derive(Debug)]
-pub struct Loading<'a, P, S, A, T> {
+pub struct Loading<'a, P, S, A, T, C> {
     /// The stored posts.
     pub posts: &'a P,
     /// Where they are stored.
@@ -275,27 +278,50 @@ pub struct Loading<'a, P, S, A, T> {
     pub audience: &'a A,
     /// The cached timelines.
     pub timelines: &'a T,
+    /// The cached posts.
+    pub cache: &'a C,
 }
 
 /// How many posts' audiences are found at once.
 const CONCURRENT_AUDIENCES: usize = 8;
 
-impl<P: Posts, S: PostStore, A: Audience, T: TimelineLoader> Loading<'_, P, S, A, T> {
-    /// Adds posts to the cached timelines of their audiences; answers for each post in turn, with the number of its
-    /// audience. Loading a post again changes nothing.
-    pub async fn load(&self, posts: &[Post]) -> Vec<Result<usize>> {
+impl<P: Posts, S: PostStore, A: Audience, T: TimelineLoader, C: PostCacheEditor> Loading<'_, P, S, A, T, C> {
+    /// Brings what happened to posts, each another, to the cached timelines: new ones to those of their audiences, and
+    /// what is there to its newest form. Answers for each in turn, with the number of its audience. To load a change
+    /// again changes nothing.
+    pub async fn load(&self, changes: &[PostChange]) -> Vec<Result<usize>> {
+        let created: Vec<Post> = changes.iter().filter_map(PostChange::created).cloned().collect();
+        let mut loaded = self.load_new(&created).await.into_iter();
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(match change {
+                PostChange::Created(_) => loaded.next().unwrap_or(Ok(0)),
+                PostChange::Updated(post) => self.cache.replace(post).await.map(|()| 0),
+                PostChange::Deleted(deletion) => self.cache.remove(deletion.post_id).await.map(|()| 0),
+            });
+        }
+        outcomes
+    }
+
+    async fn load_new(&self, posts: &[Post]) -> Vec<Result<usize>> {
+        if posts.is_empty() {
+            return Vec::new();
+        }
         let stored = posts::ensure_stored(self.posts, self.store, posts).await;
-        let audiences: Vec<Result<Vec<Recipient>>> = stream::iter(posts.iter().zip(stored))
+        let audiences: Vec<Result<Option<Vec<Recipient>>>> = stream::iter(posts.iter().zip(stored))
             .map(|(post, stored)| async move {
-                stored?;
-                audience::of(self.audience, post).await
+                match stored? {
+                    Stored::New | Stored::Already => audience::of(self.audience, post).await.map(Some),
+                    // The log is replayed, and says later that it was deleted.
+                    Stored::Deleted => Ok(None),
+                }
             })
             .buffered(CONCURRENT_AUDIENCES)
             .collect()
             .await;
         let mut loads = Vec::new();
         let outcomes = posts.iter().zip(audiences).map(|(post, audience)| {
-            let audience = audience?;
+            let Some(audience) = audience? else { return Ok(0) };
             let size = audience.len();
             loads.push((post.clone(), audience));
             Ok(size)

@@ -10,7 +10,10 @@
 //! The events are read here, and not by `aws_lambda_events`, since that reads a record's headers, too, and fails the
 //! whole batch over one that it cannot. The answer is not there at all.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -19,9 +22,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tocsin_domain::{
     Error, Result,
     ids::PostId,
-    post::Post,
-    post_log::{Change, PostRecord},
+    post_log::{Change, PostChange, PostRecord},
 };
+use uuid::Uuid;
 
 use crate::{
     deadline::Deadline,
@@ -69,32 +72,41 @@ pub struct KafkaItem {
     pub offset: i64,
 }
 
-/// A post of a batch, and the records that it came in: one, unless a writer had to repeat itself.
+/// What happened to a post, and the records that said so: one, unless a writer had to repeat itself.
 struct Received {
-    post: Post,
+    change: PostChange,
     items: Vec<KafkaItem>,
 }
 
-/// Hands the posts of a batch, each once, to `handle`, which answers for each in turn.
-pub async fn posts(
+/// Hands the changes of a batch, each once, to `handle`, which answers for each in turn. Those of one post are handed over
+/// in order, each after the one before is done: where one fails, those behind it are brought again with it.
+pub async fn changes(
     event: KafkaEvent,
     deadline: Deadline,
-    handle: impl AsyncFn(&[Post]) -> Vec<Result<()>>,
+    handle: impl AsyncFn(&[PostChange]) -> Vec<Result<()>>,
 ) -> KafkaBatchResponse {
     let (received, mut failed) = read(event);
     metrics::count(Metric::RecordsRefused, failed.len());
-    let (posts, items): (Vec<_>, Vec<_>) = received.into_iter().map(|one| (one.post, one.items)).unzip();
-    let outcomes = each(&posts, deadline, &handle).await;
-    let (mut done, mut failures) = (Vec::new(), 0);
-    for ((post, items), outcome) in posts.iter().zip(items).zip(outcomes) {
-        match outcome {
-            Ok(()) => done.push(post.created_at),
-            Err(error) => {
-                tracing::error!(%error, post_id = %post.post_id, ?items, "a record failed, and is tried again");
-                failures += items.len();
-                failed.extend(items);
+    let (mut done, mut failures, mut stuck) = (Vec::new(), 0, BTreeSet::new());
+    for round in rounds(received) {
+        let (behind, round): (Vec<_>, Vec<_>) =
+            round.into_iter().partition(|received| stuck.contains(&received.change.post_id()));
+        let (changes, items): (Vec<_>, Vec<_>) =
+            round.into_iter().map(|received| (received.change, received.items)).unzip();
+        let outcomes = each(&changes, deadline, &handle).await;
+        for ((change, items), outcome) in changes.iter().zip(items).zip(outcomes) {
+            match outcome {
+                Ok(()) => done.push(change.time()),
+                Err(error) => {
+                    let post_id = change.post_id();
+                    tracing::error!(%error, %post_id, ?items, "a record failed, and is tried again");
+                    stuck.insert(post_id);
+                    failures += items.len();
+                    failed.extend(items);
+                }
             }
         }
+        failed.extend(behind.into_iter().flat_map(|received| received.items));
     }
     metrics::count(Metric::RecordsFailed, failures);
     metrics::ages(Metric::PostAgeMs, done);
@@ -103,19 +115,33 @@ pub async fn posts(
     KafkaBatchResponse { batch_item_failures: failures.collect() }
 }
 
-/// The posts of a batch, and the records that cannot be read. Heartbeats are measured on the way.
+/// The changes in rounds, in each of which a post has one at most: nearly always it is one round.
+fn rounds(received: Vec<Received>) -> Vec<Vec<Received>> {
+    let (mut rounds, mut next) = (Vec::<Vec<Received>>::new(), BTreeMap::<PostId, usize>::new());
+    for one in received {
+        let round = next.entry(one.change.post_id()).or_default();
+        match rounds.get_mut(*round) {
+            Some(others) => others.push(one),
+            None => rounds.push(vec![one]),
+        }
+        *round += 1;
+    }
+    rounds
+}
+
+/// The changes of a batch, and the records that cannot be read. Heartbeats are measured on the way.
 fn read(event: KafkaEvent) -> (Vec<Received>, Vec<KafkaItem>) {
     let (mut received, mut unreadable, mut heartbeats) = (Vec::<Received>::new(), Vec::new(), Vec::new());
-    let mut places: BTreeMap<PostId, usize> = BTreeMap::new();
+    let mut places: BTreeMap<Uuid, usize> = BTreeMap::new();
     for (partition, records) in event.records {
         for KafkaRecord { offset, value } in records {
             let item = KafkaItem { partition: partition.clone(), offset };
             match record(value.as_deref()) {
-                Ok(PostRecord { change: Change::Created(post), .. }) => {
-                    let place = *places.entry(post.post_id).or_insert(received.len());
+                Ok(PostRecord { id, change: Change::Post(change), .. }) => {
+                    let place = *places.entry(id).or_insert(received.len());
                     match received.get_mut(place) {
                         Some(one) => one.items.push(item),
-                        None => received.push(Received { post: *post, items: vec![item] }),
+                        None => received.push(Received { change, items: vec![item] }),
                     }
                 }
                 Ok(PostRecord { change: Change::Heartbeat, time, .. }) => heartbeats.push(time),
@@ -137,23 +163,23 @@ fn record(value: Option<&str>) -> Result<PostRecord> {
     PostRecord::from_json(&bytes)
 }
 
-/// How many posts are handed over at once. Those behind them begin when these are done, so that an invocation that runs
+/// How many changes are handed over at once. Those behind them begin when these are done, so that an invocation that runs
 /// out of time has got somewhere.
 const AT_ONCE: usize = 25;
 
-/// How many posts are found to fail alone, and none to be done, before it is taken for a service's failure.
+/// How many are found to fail alone, and none to be done, before it is taken for a service's failure.
 const FEW: usize = 3;
 
-/// Handles posts, some at once, and answers for each in turn. Where they fail together, each is tried alone, so that one
+/// Handles changes, some at once, and answers for each in turn. Where they fail together, each is tried alone, so that one
 /// does not take the others with it; unless a service is away, which would fail them all again.
 async fn each(
-    posts: &[Post],
+    changes: &[PostChange],
     deadline: Deadline,
-    handle: &impl AsyncFn(&[Post]) -> Vec<Result<()>>,
+    handle: &impl AsyncFn(&[PostChange]) -> Vec<Result<()>>,
 ) -> Vec<Result<()>> {
-    let mut outcomes = Vec::with_capacity(posts.len());
+    let mut outcomes = Vec::with_capacity(changes.len());
     let mut service_is_away = false;
-    for together in posts.chunks(AT_ONCE) {
+    for together in changes.chunks(AT_ONCE) {
         let mut answers = attempt(together, deadline, handle).await;
         if together.len() > 1 && !service_is_away && answers.iter().all(Result::is_err) {
             service_is_away = !each_alone(together, &mut answers, deadline, handle).await;
@@ -163,19 +189,19 @@ async fn each(
     outcomes
 }
 
-/// Tries each post alone, and puts its answer in place of the one that it had; answers whether that made sense to the end.
+/// Tries each change alone, and puts its answer in place of the one that it had; answers whether that made sense to the end.
 async fn each_alone(
-    posts: &[Post],
+    changes: &[PostChange],
     answers: &mut [Result<()>],
     deadline: Deadline,
-    handle: &impl AsyncFn(&[Post]) -> Vec<Result<()>>,
+    handle: &impl AsyncFn(&[PostChange]) -> Vec<Result<()>>,
 ) -> bool {
     let (mut done, mut unavailable) = (0, 0);
-    for (post, answer) in posts.iter().zip(answers) {
+    for (change, answer) in changes.iter().zip(answers) {
         if deadline.is_over() || (done == 0 && unavailable == FEW) {
             return false;
         }
-        if let Some(alone) = attempt(std::slice::from_ref(post), deadline, handle).await.pop() {
+        if let Some(alone) = attempt(std::slice::from_ref(change), deadline, handle).await.pop() {
             *answer = alone;
         }
         match answer {
@@ -187,19 +213,19 @@ async fn each_alone(
     true
 }
 
-/// Handles posts together; answers for each in turn, also where they panic, or run out of time.
+/// Handles changes together; answers for each in turn, also where they panic, or run out of time.
 async fn attempt(
-    posts: &[Post],
+    changes: &[PostChange],
     deadline: Deadline,
-    handle: &impl AsyncFn(&[Post]) -> Vec<Result<()>>,
+    handle: &impl AsyncFn(&[PostChange]) -> Vec<Result<()>>,
 ) -> Vec<Result<()>> {
-    let work = Box::pin(AssertUnwindSafe(handle(posts)).catch_unwind());
+    let work = Box::pin(AssertUnwindSafe(handle(changes)).catch_unwind());
     let (mut answers, missing): (Vec<_>, fn() -> Error) = match deadline.keep(work).await {
         Ok(Ok(answers)) => (answers, || Error::unavailable("a consumer", "it did not answer")),
-        Ok(Err(_)) => (Vec::new(), || Error::unreadable("a post", "its handling panicked")),
+        Ok(Err(_)) => (Vec::new(), || Error::unreadable("a change", "its handling panicked")),
         Err(_) => (Vec::new(), || Error::unavailable("the function", "it ran out of time")),
     };
-    answers.resize_with(posts.len(), || Err(missing()));
+    answers.resize_with(changes.len(), || Err(missing()));
     answers
 }
 
@@ -248,7 +274,8 @@ mod tests {
     use serde_json::{Value, json};
     use tocsin_domain::{
         ids::UserId,
-        post::{Author, NewPost},
+        post::{Author, NewPost, Post},
+        post_log::Deletion,
         time,
     };
 
@@ -266,6 +293,17 @@ mod tests {
         BASE64_STANDARD.encode(PostRecord::created(post.clone()).to_json().unwrap()).into()
     }
 
+    fn created(post: &Post) -> PostChange {
+        PostChange::Created(Box::new(post.clone()))
+    }
+
+    fn title(change: &PostChange) -> &str {
+        match change {
+            PostChange::Created(post) | PostChange::Updated(post) => &post.title,
+            PostChange::Deleted(_) => "",
+        }
+    }
+
     fn heartbeat() -> Value {
         BASE64_STANDARD.encode(PostRecord::heartbeat(time::now()).to_json().unwrap()).into()
     }
@@ -280,8 +318,8 @@ mod tests {
         serde_json::from_value(json!({"eventSource": "aws:kafka", "records": records})).unwrap()
     }
 
-    async fn run(event: KafkaEvent, handle: impl AsyncFn(&[Post]) -> Vec<Result<()>>) -> Value {
-        serde_json::to_value(posts(event, Deadline::default(), handle).await).unwrap()
+    async fn run(event: KafkaEvent, handle: impl AsyncFn(&[PostChange]) -> Vec<Result<()>>) -> Value {
+        serde_json::to_value(changes(event, Deadline::default(), handle).await).unwrap()
     }
 
     fn failures(items: &[(&str, i64)]) -> Value {
@@ -295,33 +333,64 @@ mod tests {
         let first = [value(&a), "bm90IGpzb24=".into(), value(&a), heartbeat()];
         let second = [Value::Null, value(&b), "!".into()];
         let seen = RefCell::new(Vec::new());
-        let answer = run(batch(&first, &second), async |posts| {
-            seen.borrow_mut().extend_from_slice(posts);
-            posts.iter().map(|_| Ok(())).collect()
+        let answer = run(batch(&first, &second), async |changes| {
+            seen.borrow_mut().extend_from_slice(changes);
+            changes.iter().map(|_| Ok(())).collect()
         });
         assert_eq!(answer.await, failures(&[("posts-0", 11), ("posts-1", 20), ("posts-1", 22)]));
-        assert_eq!(seen.into_inner(), [a, b]);
+        assert_eq!(seen.into_inner(), [created(&a), created(&b)]);
     }
 
     #[tokio::test]
     async fn a_failing_post_is_reported_with_each_of_its_records() {
         let (a, b) = (post("a"), post("b"));
         let event = batch(&[value(&a), value(&b), value(&a)], &[]);
-        let answer = run(event, async |posts| {
-            let fails = |post: &Post| {
-                if post.title == "a" { Err(Error::unavailable("posts", "down")) } else { Ok(()) }
+        let answer = run(event, async |changes| {
+            let fails = |change: &PostChange| {
+                if title(change) == "a" { Err(Error::unavailable("posts", "down")) } else { Ok(()) }
             };
-            posts.iter().map(fails).collect()
+            changes.iter().map(fails).collect()
         });
         assert_eq!(answer.await, failures(&[("posts-0", 10), ("posts-0", 12)]));
     }
 
     #[tokio::test]
+    async fn the_changes_of_a_post_are_done_in_order() {
+        let (a, b) = (post("a"), post("b"));
+        let updated = Box::new(Post { title: "a, again".to_owned(), updated_at: time::now(), ..a.clone() });
+        let happened = [
+            PostChange::Updated(updated),
+            PostChange::Deleted(Deletion { post_id: a.post_id, deleted_at: time::now() }),
+        ];
+        let record = |change: &PostChange| {
+            Value::from(BASE64_STANDARD.encode(PostRecord::from(change.clone()).to_json().unwrap()))
+        };
+        let values = [value(&a), record(&happened[0]), value(&b), record(&happened[1])];
+        let calls = RefCell::new(Vec::new());
+        let answer = run(batch(&values, &[]), async |changes| {
+            calls.borrow_mut().push(changes.to_vec());
+            changes.iter().map(|_| Ok(())).collect()
+        });
+        assert_eq!(answer.await, failures(&[]));
+        let [first, second] = happened.clone().map(|change| vec![change]);
+        assert_eq!(calls.into_inner(), [vec![created(&a), created(&b)], first, second]);
+        let answer = run(batch(&values, &[]), async |changes| {
+            let fails = |change: &PostChange| match change {
+                PostChange::Updated(_) => Err(Error::unavailable("posts", "down")),
+                PostChange::Created(_) => Ok(()),
+                PostChange::Deleted(_) => panic!("it is not its turn"),
+            };
+            changes.iter().map(fails).collect()
+        });
+        assert_eq!(answer.await, failures(&[("posts-0", 11), ("posts-0", 13)]));
+    }
+
+    #[tokio::test]
     async fn a_panic_takes_its_own_post_only() {
         let event = batch(&[value(&post("a")), value(&post("bad")), value(&post("c"))], &[]);
-        let answer = run(event, async |posts| {
-            assert!(posts.iter().all(|post| post.title != "bad"), "the panic of the test");
-            posts.iter().map(|_| Ok(())).collect()
+        let answer = run(event, async |changes| {
+            assert!(changes.iter().all(|change| title(change) != "bad"), "the panic of the test");
+            changes.iter().map(|_| Ok(())).collect()
         });
         assert_eq!(answer.await, failures(&[("posts-0", 11)]));
     }
@@ -329,10 +398,10 @@ mod tests {
     #[tokio::test]
     async fn one_that_fails_all_is_found_and_reported_alone() {
         let event = batch(&[value(&post("a")), value(&post("bad")), value(&post("c"))], &[]);
-        let answer = run(event, async |posts| {
-            let bad = posts.iter().any(|post| post.title == "bad");
+        let answer = run(event, async |changes| {
+            let bad = changes.iter().any(|change| title(change) == "bad");
             let outcome = || if bad { Err(Error::unavailable("timelines", "too large")) } else { Ok(()) };
-            posts.iter().map(|_| outcome()).collect()
+            changes.iter().map(|_| outcome()).collect()
         });
         assert_eq!(answer.await, failures(&[("posts-0", 11)]));
     }
@@ -341,9 +410,9 @@ mod tests {
     async fn a_service_that_is_away_is_asked_a_few_times_only() {
         let values: Vec<_> = (0..3 * AT_ONCE).map(|_| value(&post("a"))).collect();
         let asked = RefCell::new(0);
-        let answer = run(batch(&values, &[]), async |posts| {
+        let answer = run(batch(&values, &[]), async |changes| {
             *asked.borrow_mut() += 1;
-            posts.iter().map(|_| Err(Error::unavailable("posts", "down"))).collect()
+            changes.iter().map(|_| Err(Error::unavailable("posts", "down"))).collect()
         });
         assert_eq!(answer.await["batchItemFailures"].as_array().unwrap().len(), values.len());
         assert_eq!(asked.into_inner(), 3 + FEW);
@@ -354,12 +423,12 @@ mod tests {
         let values: Vec<_> = (0..=AT_ONCE).map(|_| value(&post("a"))).collect();
         let last = 10 + i64::try_from(AT_ONCE).unwrap();
         let calls = RefCell::new(0);
-        let answer = posts(batch(&values, &[]), within(200), async |posts| {
+        let answer = changes(batch(&values, &[]), within(200), async |changes| {
             *calls.borrow_mut() += 1;
             if *calls.borrow() > 1 {
                 std::future::pending::<()>().await;
             }
-            posts.iter().map(|_| Ok(())).collect()
+            changes.iter().map(|_| Ok(())).collect()
         });
         assert_eq!(serde_json::to_value(answer.await).unwrap(), failures(&[("posts-0", last)]));
         let records: Vec<_> = ["1", "2"].map(|n| json!({"messageId": n, "body": n})).into();

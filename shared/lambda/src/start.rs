@@ -17,7 +17,7 @@ use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use tocsin_domain::{Error, Result, post::Post};
+use tocsin_domain::{Error, Result, post_log::PostChange};
 use tracing::Instrument as _;
 
 use crate::{
@@ -52,11 +52,12 @@ async fn answer<P>(
     }
 }
 
-/// Consumes the log: the handler is given the posts of a batch, and answers for each in turn.
-pub fn posts<P: Setting>(handle: impl AsyncFn(&P, &[Post]) -> Vec<Result<()>>) -> ExitCode {
+/// Consumes the log: the handler is given the changes of a batch, and answers for each in turn.
+pub fn changes<P: Setting>(handle: impl AsyncFn(&P, &[PostChange]) -> Vec<Result<()>>) -> ExitCode {
     run(&async move |ports: &P, event: KafkaEvent, context: &Context| -> Result<KafkaBatchResponse> {
-        let work =
-            batch::posts(event, Deadline::of(context), async |posts: &[Post]| handle(ports, posts).await);
+        let work = batch::changes(event, Deadline::of(context), async |changes: &[PostChange]| {
+            handle(ports, changes).await
+        });
         Ok(work.instrument(logs::invocation(&context.request_id)).await)
     })
 }

@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tocsin_domain::{
     post::Post,
-    post_log::{Change, PostRecord},
+    post_log::{Change, PostChange, PostRecord},
     push::PushJob,
 };
 use tocsin_lambda::{batch, deadline::Deadline, request::Request};
@@ -93,7 +93,7 @@ fn records(name: &str, sample: &Value) {
             PostRecord::from_json(&decoded(record.value)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let again = read.to_json().and_then(|json| PostRecord::from_json(&json));
         assert_eq!(again.as_ref().ok(), Some(&read), "{name}");
-        if let Change::Created(post) = read.change {
+        if let Change::Post(PostChange::Created(post)) = read.change {
             assert_eq!(decoded(record.key), post.post_id.to_string().as_bytes(), "{name}");
             expected.push(*post);
         }
@@ -102,9 +102,9 @@ fn records(name: &str, sample: &Value) {
     let event: batch::KafkaEvent =
         serde_json::from_value(sample).unwrap_or_else(|error| panic!("{name}: {error}"));
     let handed = RefCell::new(Vec::new());
-    let answer = block_on(batch::posts(event, Deadline::default(), async |posts: &[Post]| {
-        handed.borrow_mut().extend_from_slice(posts);
-        posts.iter().map(|_| Ok(())).collect()
+    let answer = block_on(batch::changes(event, Deadline::default(), async |changes: &[PostChange]| {
+        handed.borrow_mut().extend(changes.iter().filter_map(PostChange::created).cloned());
+        changes.iter().map(|_| Ok(())).collect()
     }));
     assert_eq!(answer, batch::KafkaBatchResponse::default(), "{name}");
     let by_id = |mut posts: Vec<Post>| {

@@ -1,10 +1,10 @@
-//! Consumes the log: queues the pushes of each post to its audience.
+//! Consumes the log: queues the pushes of each new post to its audience.
 
 use std::process::ExitCode;
 
 use futures::{StreamExt as _, stream};
 use tocsin_adapters::{dynamodb::SubscriptionsTable, sqs::SqsPushQueue};
-use tocsin_domain::{Result, post::Post, push};
+use tocsin_domain::{Result, post_log::PostChange, push};
 use tocsin_lambda::{
     metrics::{self, Metric},
     start,
@@ -16,12 +16,17 @@ const CONCURRENT: usize = 8;
 type Ports = (SubscriptionsTable, SqsPushQueue);
 
 fn main() -> ExitCode {
-    start::posts(notify_subscribers)
+    start::changes(notify_subscribers)
 }
 
-async fn notify_subscribers((audience, queue): &Ports, posts: &[Post]) -> Vec<Result<()>> {
-    let notified = stream::iter(posts).map(|post| push::notify(audience, queue, post)).buffered(CONCURRENT);
-    let notified: Vec<Result<usize>> = notified.collect().await;
+async fn notify_subscribers((audience, queue): &Ports, changes: &[PostChange]) -> Vec<Result<()>> {
+    let notify = |change: &PostChange| async move {
+        match change.created() {
+            Some(post) => push::notify(audience, queue, post).await,
+            None => Ok(0),
+        }
+    };
+    let notified: Vec<Result<usize>> = stream::iter(changes).map(notify).buffered(CONCURRENT).collect().await;
     metrics::count(Metric::PushesQueued, notified.iter().flatten().sum());
     notified.into_iter().map(|one| one.map(drop)).collect()
 }

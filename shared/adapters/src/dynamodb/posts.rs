@@ -2,8 +2,8 @@
 //!
 //! | pk | sk | what |
 //! |---|---|---|
-//! | `post#<id>` | `post` | `post`: the post |
-//! | `cell#<path>`, `anywhere#<category>` | `<post id>` | `entry`: what the index knows of the post |
+//! | `post#<id>` | `post` | `post`: the post; or `deleted_at`, for good, so that nothing stores it again |
+//! | `cell#<path>`, `anywhere#<category>`, `by#<user>` | `<post id>` | `entry`: what the index knows of the post |
 //!
 //! An entry's sort key is a UUIDv7, so an index is in the order of time.
 
@@ -15,17 +15,22 @@ use std::{
 use aws_sdk_dynamodb::{
     Client,
     error::ProvideErrorMetadata as _,
-    types::{KeysAndAttributes, PutRequest, WriteRequest},
+    operation::put_item::PutItemError,
+    types::{
+        DeleteRequest, KeysAndAttributes, PutRequest, ReturnValuesOnConditionCheckFailure as OnFailure,
+        WriteRequest,
+    },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
     Error, Result,
     ids::PostId,
     post::Post,
-    posts::{PlaceEntry, PlaceIndex, PlaceKey, PostStore, Posts, Stored},
+    post_log::Deletion,
+    posts::{PlaceEntry, PlaceIndex, PlaceKey, PostEditor, PostStore, Posts, Stored},
 };
 
-use super::{Item, Table, keys, read, text, write};
+use super::{Item, Table, keys, number, read, text, write};
 use crate::aws::failed;
 
 /// Posts by id and by place.
@@ -58,7 +63,7 @@ impl PostsTable {
             let batch = self.table.client.batch_get_item().request_items(&self.table.name, request);
             let answer = batch.send().await.map_err(failed(self.table.service))?;
             let found = answer.responses.into_iter().flat_map(HashMap::into_values).flatten();
-            for mut item in found {
+            for mut item in found.filter(|item| !item.contains_key(DELETED_AT)) {
                 posts.push(read("a post", &mut item, "post")?);
             }
             let left = answer.unprocessed_keys.into_iter().flat_map(HashMap::into_values);
@@ -71,13 +76,10 @@ impl PostsTable {
         Err(Error::unavailable(self.table.service, "DynamoDB leaves reads unprocessed"))
     }
 
-    async fn put_entries(&self, items: Vec<Item>) -> Result<(), Unwritten> {
-        let put = |item| {
-            let put = PutRequest::builder().set_item(Some(item)).build()?;
-            Ok(WriteRequest::builder().put_request(put).build())
-        };
-        let writes: Result<Vec<_>, aws_sdk_dynamodb::error::BuildError> =
-            items.into_iter().map(put).collect();
+    async fn write(
+        &self,
+        writes: Result<Vec<WriteRequest>, aws_sdk_dynamodb::error::BuildError>,
+    ) -> Result<(), Unwritten> {
         let mut writes = writes.map_err(|error| Unwritten::Refused(error.to_string()))?;
         for round in 0..MOST_ROUNDS {
             let batch = self.table.client.batch_write_item().request_items(&self.table.name, writes);
@@ -93,6 +95,27 @@ impl PostsTable {
             tokio::time::sleep(pause(round)).await;
         }
         Err(Unwritten::Failed("DynamoDB leaves writes unprocessed".to_owned()))
+    }
+
+    async fn put_entries(&self, items: Vec<Item>) -> Result<(), Unwritten> {
+        let put = |item| {
+            let put = PutRequest::builder().set_item(Some(item)).build()?;
+            Ok(WriteRequest::builder().put_request(put).build())
+        };
+        self.write(items.into_iter().map(put).collect()).await
+    }
+
+    /// Removes what the index knows of a post under these keys.
+    async fn delete_entries(&self, id: PostId, keys: impl IntoIterator<Item = &PlaceKey>) -> Result<()> {
+        let delete = |key: &PlaceKey| {
+            let delete = DeleteRequest::builder().set_key(Some(entry_key(key, id))).build()?;
+            Ok(WriteRequest::builder().delete_request(delete).build())
+        };
+        let deletes: Result<Vec<_>, _> = keys.into_iter().map(delete).collect();
+        if deletes.as_ref().is_ok_and(Vec::is_empty) {
+            return Ok(());
+        }
+        self.write(deletes).await.map_err(|unwritten| unwritten.into_error(self.table.service))
     }
 
     /// Puts entries; answers of which posts that failed, and why.
@@ -132,8 +155,80 @@ impl PostsTable {
         let mut item = post_key(&post.post_id);
         item.insert("post".to_owned(), write("a post", post)?);
         let request = self.table.put_item(item).condition_expression("attribute_not_exists(pk)");
-        let is_new = self.table.held(request.send().await)?;
-        Ok(if is_new { Stored::New } else { Stored::Already })
+        let request = request.return_values_on_condition_check_failure(OnFailure::AllOld);
+        let Err(error) = request.send().await else { return Ok(Stored::New) };
+        let Some(PutItemError::ConditionalCheckFailedException(there)) = error.as_service_error() else {
+            return Err(failed(self.table.service)(error));
+        };
+        // Its entries were put first. Where it has changed since, they are those of an older form.
+        let mut there = there.item().cloned().unwrap_or_default();
+        if there.contains_key(DELETED_AT) {
+            self.delete_entries(post.post_id, &PlaceKey::of(post)).await?;
+            return Ok(Stored::Deleted);
+        }
+        let stored: Post = read("a post", &mut there, "post")?;
+        if stored.updated_at != post.updated_at {
+            self.move_entries(Some(post), &stored).await?;
+        }
+        Ok(Stored::Already)
+    }
+
+    /// Puts a post's entries, and removes those of another form of it that it has no more.
+    async fn move_entries(&self, from: Option<&Post>, to: &Post) -> Result<()> {
+        let keys = PlaceKey::of(to);
+        let entries = keys.iter().map(|key| entry_item(key, to)).collect::<Result<Vec<_>>>()?;
+        let put = self.put_entries(entries).await;
+        put.map_err(|unwritten| unwritten.into_error(self.table.service))?;
+        let old_keys = from.map(PlaceKey::of).unwrap_or_default();
+        self.delete_entries(to.post_id, old_keys.iter().filter(|key| !keys.contains(key))).await
+    }
+
+    /// A post as it is stored, or that it was deleted, or neither.
+    async fn stored(&self, id: &PostId) -> Result<Option<Option<Post>>> {
+        let Some(mut item) = self.table.get(post_key(id)).await? else { return Ok(None) };
+        let is_deleted = item.contains_key(DELETED_AT);
+        Ok(Some(if is_deleted { None } else { Some(read("a post", &mut item, "post")?) }))
+    }
+}
+
+/// Of a post that was deleted: when, in epoch seconds.
+const DELETED_AT: &str = "deleted_at";
+
+impl PostEditor for PostsTable {
+    async fn update(&self, post: &Post) -> Result<Stored> {
+        let old = match self.stored(&post.post_id).await? {
+            Some(None) => return Ok(Stored::Deleted),
+            Some(Some(old)) if old.updated_at >= post.updated_at => return Ok(Stored::Already),
+            Some(Some(old)) => Some(old),
+            None => None,
+        };
+        // The entries first, as for a new post; and if it ends in between, it is done again from here.
+        self.move_entries(old.as_ref(), post).await?;
+        let mut item = post_key(&post.post_id);
+        item.insert("post".to_owned(), write("a post", post)?);
+        let request = self.table.put_item(item);
+        let request = match &old {
+            None => request.condition_expression("attribute_not_exists(pk)"),
+            Some(old) => request
+                .condition_expression("#post.updated_at = :seen")
+                .expression_attribute_names("#post", "post")
+                .expression_attribute_values(":seen", write("an instant", &old.updated_at)?),
+        };
+        if self.table.held(request.send().await)? {
+            return Ok(Stored::New);
+        }
+        Err(Error::unavailable(self.table.service, "a post is changed by two at once"))
+    }
+
+    async fn remove(&self, deletion: &Deletion) -> Result<()> {
+        let Deletion { post_id, deleted_at } = deletion;
+        if let Some(Some(post)) = self.stored(post_id).await? {
+            self.delete_entries(*post_id, &PlaceKey::of(&post)).await?;
+        }
+        let mut item = post_key(post_id);
+        item.insert(DELETED_AT.to_owned(), number(deleted_at.as_second()));
+        self.table.put_item(item).send().await.map_err(failed(self.table.service))?;
+        Ok(())
     }
 }
 
@@ -143,6 +238,13 @@ enum Unwritten {
     Refused(String),
     /// It cannot be done now.
     Failed(String),
+}
+
+impl Unwritten {
+    fn into_error(self, service: &'static str) -> Error {
+        let (Self::Refused(cause) | Self::Failed(cause)) = self;
+        Error::unavailable(service, cause)
+    }
 }
 
 impl Posts for PostsTable {
@@ -222,11 +324,16 @@ fn place(key: &PlaceKey) -> String {
     match key {
         PlaceKey::Cell(cell) => format!("cell#{cell}"),
         PlaceKey::Anywhere(category) => format!("anywhere#{category}"),
+        PlaceKey::By(author) => format!("by#{author}"),
     }
 }
 
+fn entry_key(key: &PlaceKey, id: PostId) -> Item {
+    keys(place(key), id)
+}
+
 fn entry_item(key: &PlaceKey, post: &Post) -> Result<Item> {
-    let mut item = keys(place(key), post.post_id);
+    let mut item = entry_key(key, post.post_id);
     item.insert("entry".to_owned(), write("a place entry", &PlaceEntry::of(post))?);
     Ok(item)
 }

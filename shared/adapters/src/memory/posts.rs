@@ -1,14 +1,15 @@
 //! Posts, at hand and stored, and the requests that they were.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tocsin_domain::{
     Result,
     ids::{PostId, UserId},
     post::Post,
+    post_log::Deletion,
     posts::{
-        CLAIM_SECONDS, Claim, Idempotency, IdempotencyKey, PlaceEntry, PlaceIndex, PlaceKey, PostCache,
-        PostStore, Posts, Stored,
+        AtHand, CLAIM_SECONDS, Claim, Idempotency, IdempotencyKey, PlaceEntry, PlaceIndex, PlaceKey,
+        PostCache, PostCacheEditor, PostEditor, PostStore, Posts, Stored,
     },
     time::{self, Timestamp},
 };
@@ -24,6 +25,7 @@ pub struct MemoryPosts {
 #[derive(Debug, Default)]
 struct Tables {
     posts: HashMap<PostId, Post>,
+    deleted: HashSet<PostId>,
     places: HashMap<PlaceKey, BTreeMap<PostId, PlaceEntry>>,
 }
 
@@ -34,20 +36,57 @@ impl Posts for MemoryPosts {
     }
 }
 
+impl Tables {
+    fn put(&mut self, post: &Post) {
+        for key in PlaceKey::of(post) {
+            self.places.entry(key).or_default().insert(post.post_id, PlaceEntry::of(post));
+        }
+        self.posts.insert(post.post_id, post.clone());
+    }
+
+    fn take(&mut self, id: PostId) {
+        for key in self.posts.remove(&id).iter().flat_map(PlaceKey::of) {
+            self.places.entry(key).or_default().remove(&id);
+        }
+    }
+}
+
 impl PostStore for MemoryPosts {
     async fn store(&self, posts: &[Post]) -> Vec<Result<Stored>> {
         let mut tables = self.tables.lock();
         let store = |post: &Post| {
-            for key in PlaceKey::of(post) {
-                tables.places.entry(key).or_default().insert(post.post_id, PlaceEntry::of(post));
+            if tables.deleted.contains(&post.post_id) {
+                return Ok(Stored::Deleted);
             }
             if tables.posts.contains_key(&post.post_id) {
                 return Ok(Stored::Already);
             }
-            tables.posts.insert(post.post_id, post.clone());
+            tables.put(post);
             Ok(Stored::New)
         };
         posts.iter().map(store).collect()
+    }
+}
+
+impl PostEditor for MemoryPosts {
+    async fn update(&self, post: &Post) -> Result<Stored> {
+        let mut tables = self.tables.lock();
+        if tables.deleted.contains(&post.post_id) {
+            return Ok(Stored::Deleted);
+        }
+        if tables.posts.get(&post.post_id).is_some_and(|stored| stored.updated_at >= post.updated_at) {
+            return Ok(Stored::Already);
+        }
+        tables.take(post.post_id);
+        tables.put(post);
+        Ok(Stored::New)
+    }
+
+    async fn remove(&self, deletion: &Deletion) -> Result<()> {
+        let mut tables = self.tables.lock();
+        tables.take(deletion.post_id);
+        tables.deleted.insert(deletion.post_id);
+        Ok(())
     }
 }
 
@@ -60,23 +99,49 @@ impl PlaceIndex for MemoryPosts {
     }
 }
 
-/// Posts at hand.
+/// Posts at hand; none for those that were deleted.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryPostCache {
-    posts: Shared<HashMap<PostId, Post>>,
+    posts: Shared<HashMap<PostId, Option<Post>>>,
 }
 
 impl PostCache for MemoryPostCache {
-    async fn get(&self, ids: &[PostId]) -> Result<Vec<Post>> {
-        let posts = self.posts.lock();
-        Ok(ids.iter().filter_map(|id| posts.get(id)).cloned().collect())
+    async fn get(&self, ids: &[PostId]) -> Result<AtHand> {
+        let (posts, mut at_hand) = (self.posts.lock(), AtHand::default());
+        for (id, post) in ids.iter().filter_map(|id| Some((id, posts.get(id)?))) {
+            match post {
+                Some(post) => at_hand.posts.push(post.clone()),
+                None => at_hand.deleted.push(*id),
+            }
+        }
+        Ok(at_hand)
     }
 
     async fn put(&self, posts: &[Post]) -> Result<()> {
         let mut kept = self.posts.lock();
         for post in posts {
-            kept.entry(post.post_id).or_insert_with(|| post.clone());
+            kept.entry(post.post_id).or_insert_with(|| Some(post.clone()));
         }
+        Ok(())
+    }
+}
+
+impl PostCacheEditor for MemoryPostCache {
+    async fn replace(&self, post: &Post) -> Result<()> {
+        let mut kept = self.posts.lock();
+        let is_newer = match kept.get(&post.post_id) {
+            Some(Some(other)) => other.updated_at < post.updated_at,
+            Some(None) => false,
+            None => true,
+        };
+        if is_newer {
+            kept.insert(post.post_id, Some(post.clone()));
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, id: PostId) -> Result<()> {
+        self.posts.lock().insert(id, None);
         Ok(())
     }
 }

@@ -86,7 +86,7 @@ impl Timelines for MemoryTimelines {
             }
         };
         let ids: Vec<_> = page.entries.iter().map(|entry| entry.post_id).collect();
-        Ok(Some(CachedPage { posts: self.posts.get(&ids).await?, ..page }))
+        Ok(Some(CachedPage { posts: self.posts.get(&ids).await?.posts, ..page }))
     }
 
     async fn begin_rebuild(&self, owner: UserId) -> Result<Option<Rebuild>> {

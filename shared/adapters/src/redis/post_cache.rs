@@ -1,7 +1,13 @@
-//! Posts at hand: `post:<id>` is the post in JSON, with the timelines' lifetime.
+//! Posts at hand: `post:<id>` is the post in JSON, or [`DELETED`], with the timelines' lifetime.
 
 use redis::Pipeline;
-use tocsin_domain::{Error, Result, ids::PostId, post::Post, posts::PostCache, timeline::LIFETIME_SECONDS};
+use tocsin_domain::{
+    Error, Result,
+    ids::PostId,
+    post::Post,
+    posts::{AtHand, PostCache, PostCacheEditor},
+    timeline::LIFETIME_SECONDS,
+};
 
 use super::{Redis, Request};
 
@@ -12,6 +18,8 @@ pub struct RedisPostCache {
 }
 
 const SERVICE: &str = "the post cache";
+/// In the place of a post that was deleted: what a late reader has read of it is not put there.
+const DELETED: &[u8] = b"";
 
 impl RedisPostCache {
     /// Those that a Redis keeps.
@@ -22,23 +30,27 @@ impl RedisPostCache {
 }
 
 impl PostCache for RedisPostCache {
-    async fn get(&self, ids: &[PostId]) -> Result<Vec<Post>> {
+    async fn get(&self, ids: &[PostId]) -> Result<AtHand> {
         if ids.is_empty() {
-            return Ok(Vec::new());
+            return Ok(AtHand::default());
         }
         let mut pipeline = Pipeline::new();
         pipeline.mget(ids.iter().map(key).collect::<Vec<_>>());
         let (bodies,): (Vec<Option<Vec<u8>>>,) =
             self.redis.run(SERVICE, Request::Commands(&pipeline)).await?;
-        let (mut posts, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut at_hand, mut unreadable) = (AtHand::default(), Vec::new());
         for (id, body) in ids.iter().zip(bodies) {
-            match body.map(|body| read(&body)) {
-                Some(Ok(post)) => posts.push(post),
-                Some(Err(error)) => {
+            let Some(body) = body else { continue };
+            if body == DELETED {
+                at_hand.deleted.push(*id);
+                continue;
+            }
+            match read(&body) {
+                Ok(post) => at_hand.posts.push(post),
+                Err(error) => {
                     tracing::warn!(%error, post_id = %id, "a post is not kept at hand any more");
                     unreadable.push(key(id));
                 }
-                None => {}
             }
         }
         if !unreadable.is_empty() {
@@ -47,7 +59,7 @@ impl PostCache for RedisPostCache {
             pipeline.del(unreadable);
             self.redis.run::<()>(SERVICE, Request::Commands(&pipeline)).await.ok();
         }
-        Ok(posts)
+        Ok(at_hand)
     }
 
     async fn put(&self, posts: &[Post]) -> Result<()> {
@@ -62,15 +74,48 @@ impl PostCache for RedisPostCache {
     }
 }
 
+impl PostCacheEditor for RedisPostCache {
+    async fn replace(&self, post: &Post) -> Result<()> {
+        let AtHand { posts, deleted } = self.get(&[post.post_id]).await?;
+        if !deleted.is_empty() || posts.iter().any(|kept| kept.updated_at >= post.updated_at) {
+            return Ok(());
+        }
+        // In between only a reader can come, who puts an older form.
+        self.set(&post.post_id, &write(post)?).await
+    }
+
+    async fn remove(&self, id: PostId) -> Result<()> {
+        self.set(&id, DELETED).await
+    }
+}
+
+impl RedisPostCache {
+    async fn set(&self, id: &PostId, body: &[u8]) -> Result<()> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("SET").arg(key(id)).arg(body).arg("EX").arg(LIFETIME_SECONDS).ignore();
+        self.redis.run::<()>(SERVICE, Request::Commands(&pipeline)).await
+    }
+}
+
 /// Adds the command that keeps a post, unless it is there.
 pub(super) fn keep(pipeline: &mut Pipeline, post: &Post) -> Result<()> {
-    let body = serde_json::to_vec(post).map_err(|error| Error::unreadable("a post", error))?;
-    pipeline.cmd("SET").arg(key(&post.post_id)).arg(body).arg("NX").arg("EX").arg(LIFETIME_SECONDS).ignore();
+    pipeline
+        .cmd("SET")
+        .arg(key(&post.post_id))
+        .arg(write(post)?)
+        .arg("NX")
+        .arg("EX")
+        .arg(LIFETIME_SECONDS)
+        .ignore();
     Ok(())
 }
 
 pub(super) fn key(id: &PostId) -> String {
     format!("post:{id}")
+}
+
+fn write(post: &Post) -> Result<Vec<u8>> {
+    serde_json::to_vec(post).map_err(|error| Error::unreadable("a post", error))
 }
 
 pub(super) fn read(body: &[u8]) -> Result<Post> {
