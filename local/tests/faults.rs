@@ -12,6 +12,7 @@ use krafka::{
     Record,
     admin::{ListOffsetsOptions, OffsetSpec, TopicPartition},
 };
+use local::api_client::text;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tocsin_conformance::fixtures;
@@ -171,6 +172,19 @@ async fn replaying_the_topic_changes_nothing() {
     let before = everything().await;
     assert_eq!((before.0.len(), before.2.len()), (10, 10));
 
+    // What comes to be after the posts: another phone, a wish that is new, and one that did not ask to be rung before.
+    let eve = town.person("eve").await;
+    let quiet = json!({"category": "fire", "push": false});
+    let quiet = eve.api.post("/v1/subscriptions", &quiet).await.unwrap().expect(201).unwrap();
+    let quiet = format!("/v1/subscriptions/{}", text(&quiet, "subscription_id").unwrap());
+    let loud = eve.api.patch(&quiet, &json!({"push": true})).await.unwrap().expect(200).unwrap();
+    assert_ne!(loud["updated_at"], loud["created_at"]);
+    for (person, device_id) in [(&ada, "tablet"), (&eve, "phone")] {
+        let device = json!({"platform": "apns", "token": format!("{}-{device_id}", person.username)});
+        let put = person.api.put(&format!("/v1/devices/{device_id}"), &device).await.unwrap();
+        assert_eq!(put.status, 201, "{}", put.body);
+    }
+
     // Every record is read, and appended a second time behind the others: consumers get what they had before.
     let producer = town.stack.kafka().producer().build().await.unwrap();
     let records = tokio::time::timeout(PATIENCE, whole_topic(&town)).await.expect("it has an end");
@@ -180,6 +194,13 @@ async fn replaying_the_topic_changes_nothing() {
     }
     town.settle().await;
     assert_eq!(everything().await, before);
+
+    // They ring for what comes now.
+    town.post(&bob, &fire("New")).await;
+    town.settle().await;
+    let mut new: Vec<_> = town.pushes().await.split_off(10).into_iter().map(|(device, _)| device).collect();
+    new.sort();
+    assert_eq!(new, ["adas-phone", "phone", "tablet"]);
     town.down().await;
 }
 

@@ -36,6 +36,10 @@ fn bad_posts() -> Vec<(Value, Vec<(&'static str, &'static str)>)> {
         (with("expires_at", json!("2001-01-01T00:00:00Z")), vec![("/expires_at", "out_of_range")]),
         (with("starts_at", json!("2021-06-30T21:00:00")), vec![("/starts_at", "invalid_time")]),
         (with("colour", json!("red")), vec![("/colour", "unknown_field")]),
+        (
+            json!({"title": 7, "category": "no_such_category", "location": {"lat": 60, "lon": 5}}),
+            vec![("/title", "wrong_type"), ("/category", "unknown_category")],
+        ),
     ]
 }
 

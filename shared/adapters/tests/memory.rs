@@ -9,7 +9,12 @@ use tocsin_adapters::memory::{
     MemoryPosts, MemoryRateLimiter, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
 use tocsin_conformance::{accounts, fixtures, people, posts, pushes, rate_limits, subscriptions, timelines};
-use tocsin_domain::{audience, ids::SubscriptionId, subscription::SubscriptionEditor as _};
+use tocsin_domain::{
+    audience,
+    ids::SubscriptionId,
+    place::Circle,
+    subscription::{Subscription, SubscriptionEditor as _, Wish},
+};
 
 #[tokio::test]
 async fn conformance() {
@@ -35,6 +40,18 @@ async fn conformance() {
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
+#[test]
+fn tags_are_left_out_of_the_keys_where_they_are_too_many() {
+    let tags = fixtures::tags(&["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]);
+    let keys = |radius_m| {
+        let area = Circle::new(fixtures::point(60.3991, 5.3206), radius_m).unwrap();
+        let wish = Wish { area: Some(area), tags: tags.clone(), ..fixtures::wish("fire") };
+        fixtures::keys(&fixtures::subscription(wish))
+    };
+    assert!(keys(200.0).iter().all(|key| key.tag.is_some()));
+    assert!(keys(100_000.0).iter().all(|key| key.tag.is_none()));
+}
+
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
@@ -43,14 +60,14 @@ proptest! {
 
     #[test]
     fn the_audience_by_cells_is_the_audience_by_looking_at_everybody(
-        wishes in prop::collection::vec((0usize..5, fixtures::any_wish()), 1..20),
+        wishes in prop::collection::vec((0usize..5, fixtures::any_wish(), fixtures::any_time()), 1..20),
         posts in prop::collection::vec(fixtures::any_post(), 1..8),
     ) {
         let users: Vec<_> = (0..5).map(|_| fixtures::user()).collect();
         let index = MemorySubscriptions::default();
         let mut all = Vec::new();
-        for (user, wish) in wishes {
-            let subscription = fixtures::subscription(wish);
+        for (user, wish, updated_at) in wishes {
+            let subscription = Subscription { updated_at, ..fixtures::subscription(wish) };
             let keys = fixtures::keys(&subscription);
             prop_assert!(keys.len() <= audience::MOST_KEYS, "{} keys", keys.len());
             wait(index.add(users[user], &subscription, &keys)).unwrap();
@@ -62,7 +79,7 @@ proptest! {
                 let id = subscription.subscription_id;
                 let entry = expected.entry(*user).or_insert((id, None));
                 entry.0 = entry.0.min(id);
-                if subscription.wish.push && subscription.created_at <= post.created_at {
+                if subscription.wish.push && subscription.updated_at <= post.created_at {
                     entry.1 = Some(entry.1.map_or(id, |push| push.min(id)));
                 }
             }

@@ -118,7 +118,9 @@ async fn what_its_owner_does_to_a_device_holds() {
                 let tokens: Vec<_> = there.iter().map(|device| device.token.token.as_str()).collect();
                 assert_eq!(tokens, Vec::from_iter(token), "{meanwhile:?}");
                 let expected = if token.is_some() { RUNG } else { Tally::default() };
-                assert_eq!(town.push(owner, fixtures::post(), now).await, expected, "{meanwhile:?}");
+                // Of after the change.
+                let post = Post { created_at: time::after(time::now(), 1), ..fixtures::post() };
+                assert_eq!(town.push(owner, post, now).await, expected, "{meanwhile:?}");
             }
         }
     }
@@ -129,6 +131,15 @@ async fn a_device_that_is_put_again_while_its_token_seems_dead_stays() {
     let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
     let before = town.put(ada, "same", now).await;
     town.gateway.switch_off(&before.endpoint);
+#[tokio::test]
+async fn a_device_is_not_told_of_what_was_before_it() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    let later = time::after(now, 1);
+    town.put(ada, "new", later).await;
+    assert_eq!(town.push(ada, fixtures::post(), later).await, Tally::default());
+    assert_eq!(town.push(ada, Post { created_at: later, ..fixtures::post() }, later).await, RUNG);
+}
+
     *town.meanwhile.lock().unwrap() = Some((ada, Meanwhile::Put("same")));
     assert_eq!(town.push(ada, fixtures::post(), now).await, GONE);
     assert_eq!(town.push(ada, fixtures::post(), now).await, RUNG);

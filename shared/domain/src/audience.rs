@@ -120,7 +120,7 @@ pub struct Recipient {
     pub user_id: UserId,
     /// The subscription that matched: the oldest, where several did.
     pub because: SubscriptionId,
-    /// The oldest that matched and asked for pushes before the post was made, if one did.
+    /// The oldest that matched and has asked for pushes, as it does now, since before the post was made, if one did.
     pub push_because: Option<SubscriptionId>,
 }
 
@@ -137,8 +137,9 @@ pub async fn of(audience: &impl Audience, post: &Post) -> Result<Vec<Recipient>>
     let mut recipients: BTreeMap<UserId, Recipient> = BTreeMap::new();
     for AudienceEntry { user_id, subscription } in found {
         let id = subscription.subscription_id;
-        // Nobody's phone rings for what happened before they asked: the log can be replayed long after.
-        let asked = subscription.wish.push && subscription.created_at <= post.created_at;
+        // Nobody's phone rings for what happened before they asked: the log can be replayed long after. What a wish was
+        // before it changed is not known any more.
+        let asked = subscription.wish.push && subscription.updated_at <= post.created_at;
         let push = asked.then_some(id);
         recipients
             .entry(user_id)

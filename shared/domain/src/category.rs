@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Refusal, Result,
+    Error, Refusal, Result,
     access_token::Caller,
-    error::Invalid,
+    cursor::Position,
+    error::{Invalid, Kind},
     input::{Fields, text},
 };
 
@@ -22,6 +23,16 @@ impl CategoryName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Position for CategoryName {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.0.clone().into_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok()?.parse().ok()
     }
 }
 
@@ -126,6 +137,27 @@ pub trait CategoryEditor: Sync {
 pub async fn put(editor: &impl CategoryEditor, caller: &Caller, category: &Category) -> Result<()> {
     caller.must_moderate()?;
     editor.put(category).await
+}
+
+/// What was read from a body with a `category`. Where it was refused, and names a category that is not in the list, it is
+/// refused for that too: its author learns of everything at once.
+pub async fn with_unknown<T>(
+    categories: &impl Categories,
+    body: &Value,
+    read: Result<T, Refusal>,
+) -> Result<T> {
+    let mut refusal = match read {
+        Ok(read) => return Ok(read),
+        Err(refusal) => refusal,
+    };
+    let name = body.get("category").and_then(Value::as_str).and_then(|text| text.parse().ok());
+    if let (Kind::Invalid, Some(name)) = (refusal.kind, name)
+        && let Err(Error::Refused(unknown)) = must_exist(categories, &name, "/category").await
+    {
+        refusal.errors.extend(unknown.errors);
+        refusal = Refusal::invalid(refusal.errors);
+    }
+    Err(refusal.into())
 }
 
 /// Refuses a category that is not in the list; `field` is where the request names it.

@@ -211,7 +211,9 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
                 }
             };
             let mut tally = Tally::default();
-            for device in devices {
+            // A phone is not told of what happened before it was there: the log can be replayed long after.
+            let there = devices.into_iter().filter(|device| device.created_at <= job.post.created_at);
+            for device in there {
                 match self.ring(&job.post, recipient, &device, now).await {
                     Ok(Some(Outcome::Pushed)) => tally.pushed += 1,
                     Ok(Some(Outcome::DeviceGone | Outcome::Expired)) => tally.refused += 1,

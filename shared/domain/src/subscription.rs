@@ -26,6 +26,8 @@ pub struct Subscription {
     pub wish: Wish,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When its owner last wished something else of it; at first, when it was made.
+    pub updated_at: Timestamp,
 }
 
 /// What a subscription's owner wishes.

@@ -28,7 +28,8 @@ pub async fn create(
     now: Timestamp,
 ) -> Result<Subscription> {
     category::must_exist(categories, &wish.category, "/category").await?;
-    let subscription = Subscription { subscription_id: SubscriptionId::new(now), wish, created_at: now };
+    let subscription =
+        Subscription { subscription_id: SubscriptionId::new(now), wish, created_at: now, updated_at: now };
     editor.add(owner, &subscription, &keys_of(&subscription.wish)).await?;
     forget(timelines, owner).await;
     Ok(subscription)
@@ -42,16 +43,18 @@ pub async fn update(
     owner: UserId,
     id: SubscriptionId,
     patch: &WishPatch,
+    now: Timestamp,
 ) -> Result<Subscription> {
     if let Some(category) = patch.category() {
         category::must_exist(categories, category, "/category").await?;
     }
     for _ in 0..ROUNDS {
         let old = editor.get(owner, id).await?.ok_or_else(not_found)?;
-        let new = Subscription { wish: patch.clone().apply(old.wish.clone()), ..old.clone() };
-        if new == old {
+        let wish = patch.clone().apply(old.wish.clone());
+        if wish == old.wish {
             return Ok(old);
         }
+        let new = Subscription { wish, updated_at: now, ..old.clone() };
         let (old_keys, new_keys) = (keys_of(&old.wish), keys_of(&new.wish));
         if editor.replace(owner, (&old, &old_keys), (&new, &new_keys)).await? {
             forget(timelines, owner).await;
@@ -178,7 +181,8 @@ mod tests {
 
     fn subscription() -> Subscription {
         let now = time::now();
-        Subscription { subscription_id: SubscriptionId::new(now), wish: wish("fire"), created_at: now }
+        let subscription_id = SubscriptionId::new(now);
+        Subscription { subscription_id, wish: wish("fire"), created_at: now, updated_at: now }
     }
 
     fn kind<T: std::fmt::Debug>(outcome: Result<T>) -> Option<Kind> {
@@ -201,12 +205,13 @@ mod tests {
         let (old, owner) = (subscription(), UserId::new(time::now()));
         let (id, patch) = (old.subscription_id, WishPatch::from_json(&json!({"push": false})).unwrap());
         let town = Town::of(Some(old.clone()), 2);
-        let new = update(&town, &town, &town, owner, id, &patch).await.unwrap();
-        assert_eq!((new.wish.push, new.created_at), (false, old.created_at));
+        let later = time::after(old.created_at, 60);
+        let new = update(&town, &town, &town, owner, id, &patch, later).await.unwrap();
+        assert_eq!((new.wish.push, new.created_at, new.updated_at), (false, old.created_at, later));
         let town = Town::of(Some(old.clone()), usize::MAX);
-        assert_eq!(kind(update(&town, &town, &town, owner, id, &patch).await), None);
+        assert_eq!(kind(update(&town, &town, &town, owner, id, &patch, later).await), None);
         // What changes nothing is not written.
-        assert_eq!(update(&town, &town, &town, owner, id, &WishPatch::default()).await.unwrap(), old);
+        assert_eq!(update(&town, &town, &town, owner, id, &WishPatch::default(), later).await.unwrap(), old);
     }
 
     #[tokio::test]
@@ -217,7 +222,7 @@ mod tests {
         assert_eq!(kind(end(&town, &town, owner, old.subscription_id).await), Some(Kind::NotFound));
         let patch = WishPatch::default();
         assert_eq!(
-            kind(update(&town, &town, &town, owner, old.subscription_id, &patch).await),
+            kind(update(&town, &town, &town, owner, old.subscription_id, &patch, time::now()).await),
             Some(Kind::NotFound)
         );
     }

@@ -19,6 +19,8 @@ async fn put_category((callers, limiter, categories): &Ports, request: &Request)
     let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
+    // Who may not is told so, and not what else is wrong.
+    caller.must_moderate()?;
     let category = Category::from_json(request.name_in_path("category")?, &request.json()?)?;
     category::put(categories, &caller, &category).await?;
     Response::ok(&category)

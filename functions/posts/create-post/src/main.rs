@@ -10,7 +10,7 @@ use tocsin_adapters::{
     kafka::KafkaPostLog,
     redis::{RedisPostCache, RedisRateLimiter},
 };
-use tocsin_domain::{Result, post::NewPost, posts::Creation, rate_limit::POSTING, time};
+use tocsin_domain::{Result, category, post::NewPost, posts::Creation, rate_limit::POSTING, time};
 use tocsin_lambda::{
     callers::Callers,
     limits,
@@ -32,7 +32,8 @@ async fn create_post(ports: &Ports, request: &Request) -> Result<Response> {
     limits::within(limiter, POSTING, &caller).await?;
     request.no_query()?;
     let key = request.idempotency_key()?;
-    let new = NewPost::from_json(&request.json()?, now)?;
+    let body = request.json()?;
+    let new = category::with_unknown(categories, &body, NewPost::from_json(&body, now)).await?;
     let creation = Creation { categories, idempotency, log, cache };
     let post_id = creation.create(&caller, key, new, now).await?;
     metrics::count(Metric::PostsAccepted, 1);

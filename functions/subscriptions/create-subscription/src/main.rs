@@ -6,7 +6,7 @@ use tocsin_adapters::{
     dynamodb::{CategoriesTable, SubscriptionsTable},
     redis::{RedisRateLimiter, RedisTimelines},
 };
-use tocsin_domain::{Result, subscription::Wish, subscriptions, time};
+use tocsin_domain::{Result, category, subscription::Wish, subscriptions, time};
 use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
 type Ports = (Callers, RedisRateLimiter, CategoriesTable, SubscriptionsTable, RedisTimelines);
@@ -20,7 +20,8 @@ async fn create_subscription(ports: &Ports, request: &Request) -> Result<Respons
     let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
-    let wish = Wish::from_json(&request.json()?)?;
+    let body = request.json()?;
+    let wish = category::with_unknown(categories, &body, Wish::from_json(&body)).await?;
     let made =
         subscriptions::create(categories, editor, timelines, caller.user_id, wish, time::now()).await?;
     Ok(Response::created(&made)?.at(format!("/v1/subscriptions/{}", made.subscription_id)))

@@ -6,7 +6,7 @@ use tocsin_adapters::{
     dynamodb::{CategoriesTable, SubscriptionsTable},
     redis::{RedisRateLimiter, RedisTimelines},
 };
-use tocsin_domain::{Result, subscription::WishPatch, subscriptions};
+use tocsin_domain::{Result, category, subscription::WishPatch, subscriptions, time};
 use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
 type Ports = (Callers, RedisRateLimiter, CategoriesTable, SubscriptionsTable, RedisTimelines);
@@ -21,7 +21,10 @@ async fn update_subscription(ports: &Ports, request: &Request) -> Result<Respons
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let id = request.id_in_path("subscription_id", "subscription")?;
-    let patch = WishPatch::from_json(&request.json()?)?;
-    let changed = subscriptions::update(categories, editor, timelines, caller.user_id, id, &patch).await?;
+    let body = request.json()?;
+    let patch = category::with_unknown(categories, &body, WishPatch::from_json(&body)).await?;
+    let now = time::now();
+    let changed =
+        subscriptions::update(categories, editor, timelines, caller.user_id, id, &patch, now).await?;
     Response::ok(&changed)
 }
