@@ -1,12 +1,14 @@
 //! Pages of a list, and the opaque cursor from one to the next.
 
+use std::cmp::Reverse;
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
     error::Invalid,
-    ids::{PostId, UserId},
+    ids::{PostId, SubscriptionId, UserId},
     time::Timestamp,
 };
 
@@ -94,6 +96,28 @@ impl Position for UserId {
     }
 }
 
+impl Position for SubscriptionId {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let id = Self::from_bytes(bytes.try_into().ok()?);
+        id.is_ours().then_some(id)
+    }
+}
+
+/// Of a list that begins with the greatest.
+impl<P: Position> Position for Reverse<P> {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        P::from_bytes(bytes).map(Self)
+    }
+}
+
 /// Of a list in the order of time, in which several may share a millisecond.
 impl<P: Position> Position for (Timestamp, P) {
     fn to_bytes(&self) -> Vec<u8> {
@@ -148,10 +172,19 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// A list that is short by its rules, and always whole.
+    /// A page of a list that is short by its rules, and is read whole: all of its items, in the order of their positions.
+    /// What was added or removed meanwhile makes no other item come twice, or not at all.
     #[must_use]
-    pub const fn whole(items: Vec<T>) -> Self {
-        Self { items, next_cursor: None }
+    pub fn of<P: Position + Ord>(
+        all: Vec<T>,
+        limit: Limit,
+        scope: Scope,
+        after: Option<&Cursor<P>>,
+        position: impl Fn(&T) -> P,
+    ) -> Self {
+        let is_before = |item: &T| after.is_some_and(|Cursor(last)| position(item) <= *last);
+        let rest = all.into_iter().skip_while(is_before).take(limit.and_one()).collect();
+        Self::cut(rest, limit, scope, position)
     }
 
     /// The page of a list of which one item more than `limit` was read, if there is one: so the last page is known to be
@@ -183,6 +216,29 @@ mod tests {
         for bad in ["", "AA", "é", &text[1..], &format!("{text}A")] {
             assert!(Cursor::<PostId>::decode(bad, scope).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_list_that_is_read_whole_has_pages_too() {
+        let (scope, limit) = (Scope::of(["categories"]), Limit::parse("2").unwrap());
+        let names = |text: &str| -> Vec<crate::category::CategoryName> {
+            text.split(' ').map(|name| name.parse().unwrap()).collect()
+        };
+        let page = |all: &str, after: Option<&str>| {
+            let after = after.map(|text| Cursor::decode(text, scope).unwrap());
+            Page::of(names(all), limit, scope, after.as_ref(), Clone::clone)
+        };
+        let first = page("crime fire flood weather", None);
+        assert_eq!(first.items, names("crime fire"));
+        let second = page("crime fire flood weather", first.next_cursor.as_deref());
+        assert_eq!((second.items, second.next_cursor), (names("flood weather"), None));
+        // The last one of the page is gone, and others came.
+        let second = page("avalanche crime fire-2 flood weather", first.next_cursor.as_deref());
+        assert_eq!(second.items, names("fire-2 flood"));
+        assert!(second.next_cursor.is_some());
+        let newest =
+            Page::of(vec![3, 2, 1], limit, scope, None, |n: &u8| Reverse(PostId::from_bytes([*n; 16])));
+        assert_eq!(newest.items, [3, 2]);
     }
 
     #[test]

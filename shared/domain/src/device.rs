@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Refusal, Result,
+    cursor::Position,
     error::{Invalid, Kind},
     ids::UserId,
     input::{Fields, parsed, text},
@@ -24,6 +25,16 @@ impl DeviceId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Position for DeviceId {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.0.clone().into_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok()?.parse().ok()
     }
 }
 

@@ -81,13 +81,6 @@ impl Query {
         self.optional("cursor", |text| scope.map(|scope| Cursor::decode(text, scope)).transpose()).flatten()
     }
 
-    /// `limit` and `cursor` of a list that is always whole: no page of it has a cursor, so none is valid.
-    pub fn whole_list(mut self) -> Result<(), Refusal> {
-        self.limit();
-        self.optional::<()>("cursor", |_| Err(Invalid::new("invalid_cursor", "this list has a single page")));
-        self.finish()
-    }
-
     /// Ends the reading: an unknown parameter, or anything noted before, is a refusal.
     pub fn finish(mut self) -> Result<(), Refusal> {
         self.name_unknown_parameters();
@@ -156,13 +149,5 @@ mod tests {
                 ("?colour", "unknown_parameter"),
             ]
         );
-    }
-
-    #[test]
-    fn a_whole_list_takes_a_limit_but_no_cursor() {
-        Query::of("limit=3").whole_list().unwrap();
-        Query::of("").whole_list().unwrap();
-        assert!(Query::of("cursor=AA").whole_list().is_err());
-        assert!(Query::of("limit=0").whole_list().is_err());
     }
 }

@@ -1,9 +1,13 @@
-//! `GET /v1/categories`: 200 with all categories, by name; 304. For everybody.
+//! `GET /v1/categories?limit&cursor`: 200 with a page of the categories, by name; 304. For everybody.
 
 use std::process::ExitCode;
 
 use tocsin_adapters::{dynamodb::CategoriesTable, redis::RedisRateLimiter};
-use tocsin_domain::{Result, category::Categories as _, cursor::Page};
+use tocsin_domain::{
+    Result,
+    category::Categories as _,
+    cursor::{Page, Scope},
+};
 use tocsin_lambda::{
     limits,
     request::Request,
@@ -22,6 +26,10 @@ fn main() -> ExitCode {
 
 async fn list_categories((limiter, categories): &Ports, request: &Request) -> Result<Response> {
     limits::public(limiter, request).await?;
-    request.query().whole_list()?;
-    Response::read(request, KEPT_FOR, &Page::whole(categories.all().await?))
+    let scope = Scope::of(["categories"]);
+    let mut query = request.query();
+    let (limit, after) = (query.limit(), query.cursor(Some(scope)));
+    query.finish()?;
+    let page = Page::of(categories.all().await?, limit, scope, after.as_ref(), |one| one.category.clone());
+    Response::read(request, KEPT_FOR, &page)
 }

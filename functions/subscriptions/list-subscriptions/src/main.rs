@@ -1,9 +1,13 @@
-//! `GET /v1/subscriptions`: 200 with all of the caller's subscriptions, the newest first; 304.
+//! `GET /v1/subscriptions?limit&cursor`: 200 with a page of the caller's subscriptions, the newest first; 304.
 
-use std::process::ExitCode;
+use std::{cmp::Reverse, process::ExitCode};
 
 use tocsin_adapters::{dynamodb::SubscriptionsTable, redis::RedisRateLimiter};
-use tocsin_domain::{Result, cursor::Page, subscription::Subscriptions as _};
+use tocsin_domain::{
+    Result,
+    cursor::{Page, Scope},
+    subscription::Subscriptions as _,
+};
 use tocsin_lambda::{
     callers::Callers,
     limits,
@@ -23,10 +27,14 @@ async fn list_subscriptions(
     request: &Request,
 ) -> Result<Response> {
     let caller = request.caller(callers).await?;
-    let all = async {
-        request.query().whole_list()?;
-        subscriptions.of(caller.user_id).await
+    let page = async {
+        let scope = Scope::of(["subscriptions", &caller.user_id.to_string()]);
+        let mut query = request.query();
+        let (limit, after) = (query.limit(), query.cursor(Some(scope)));
+        query.finish()?;
+        let all = subscriptions.of(caller.user_id).await?;
+        Ok(Page::of(all, limit, scope, after.as_ref(), |one| Reverse(one.subscription_id)))
     };
-    let all = limits::read(limiter, &caller, all).await?;
-    Response::read(request, Caching::Private, &Page::whole(all))
+    let page = limits::read(limiter, &caller, page).await?;
+    Response::read(request, Caching::Private, &page)
 }
