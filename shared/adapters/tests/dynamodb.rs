@@ -115,6 +115,7 @@ async fn posts() {
 async fn pushes() {
     let client = storage(&[("devices", true), ("deliveries", true)]).await;
     pushes::devices(&DevicesTable::new(&client, "devices")).await;
+    pushes::removing_while_putting(&DevicesTable::new(&client, "devices")).await;
     pushes::repairs(&DevicesTable::new(&client, "devices")).await;
     pushes::deliveries(&DeliveriesTable::new(&client, "deliveries")).await;
 }

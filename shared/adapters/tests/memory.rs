@@ -33,13 +33,13 @@ async fn conformance() {
     subscriptions::subscriptions(&MemorySubscriptions::default()).await;
     subscriptions::categories(&MemoryCategories::default()).await;
     pushes::devices(&MemoryDevices::default()).await;
+    pushes::removing_while_putting(&MemoryDevices::default()).await;
     pushes::repairs(&MemoryDevices::default()).await;
     pushes::deliveries(&MemoryDeliveries::default()).await;
     rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
     timelines::timelines(&MemoryTimelines::default()).await;
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
 #[test]
 fn tags_are_left_out_of_the_keys_where_they_are_too_many() {
     let tags = fixtures::tags(&["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]);
@@ -52,6 +52,7 @@ fn tags_are_left_out_of_the_keys_where_they_are_too_many() {
     assert!(keys(100_000.0).iter().all(|key| key.tag.is_none()));
 }
 
+fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 

@@ -2,6 +2,7 @@
 
 use std::slice::from_ref;
 
+use futures::future::join;
 use tocsin_domain::{
     device::{Device, DeviceEditor, DeviceToken, Platform},
     ids::{PostId, SubscriptionId},
@@ -53,6 +54,21 @@ pub async fn devices(devices: &impl DeviceEditor) {
     assert_eq!(devices.remove(eve, &renewed.device_id).await.unwrap(), None);
     devices.put(ada, &Device { device_id: "pad".parse().unwrap(), ..renewed }).await.unwrap();
     assert_eq!(devices.of(ada).await.unwrap().len(), 3);
+}
+
+/// However removing and putting meet, a token is one device's: whoever puts it next takes it from all others.
+pub async fn removing_while_putting(devices: &impl DeviceEditor) {
+    let (ada, eve) = (user(), user());
+    for round in 0..20 {
+        let phone = device("phone", &format!("round-{round}"), time::now());
+        devices.put(ada, &phone).await.unwrap();
+        let (removed, put) = join(devices.remove(ada, &phone.device_id), devices.put(ada, &phone)).await;
+        removed.unwrap();
+        put.unwrap();
+        devices.put(eve, &phone).await.unwrap();
+        assert_eq!(devices.of(ada).await.unwrap(), [], "round {round}");
+        assert_eq!(devices.remove(eve, &phone.device_id).await.unwrap(), Some(phone));
+    }
 }
 
 /// What a push finds out about a device changes it only where nobody else has.

@@ -3,7 +3,7 @@
 //! A token belongs to one device: its owner stands in a marker item, pk = `token#<hash of platform and token>`, sk =
 //! `token`, which is written together with the device.
 
-use aws_sdk_dynamodb::{Client, types::ReturnValue};
+use aws_sdk_dynamodb::Client;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tocsin_domain::{
@@ -15,7 +15,6 @@ use tocsin_domain::{
 };
 
 use super::{Action, Item, Table, Transacted, keys, read, read_all, text, write, write_all};
-use crate::aws::failed;
 
 /// Devices by user.
 #[derive(Clone, Debug)]
@@ -129,13 +128,15 @@ impl DeviceEditor for DevicesTable {
     }
 
     async fn remove(&self, owner: UserId, id: &DeviceId) -> Result<Option<Device>> {
-        let request = self.table.delete_item(keys(owner, id)).return_values(ReturnValue::AllOld);
-        let answer = request.send().await.map_err(failed(self.table.service))?;
-        let Some(item) = answer.attributes.filter(|item| !item.is_empty()) else { return Ok(None) };
-        let device = device(item)?;
-        // A marker that stays behind by a crash names a device that is not there: whoever puts the token takes it over.
-        self.table.transact(vec![self.delete_marker(&token_hash(&device.token), owner, id)]).await?;
-        Ok(Some(device))
+        for _ in 0..MOST_TRIES {
+            let Some(item) = self.table.get(keys(owner, id)).await? else { return Ok(None) };
+            let device = device(item)?;
+            // Together with its marker: if that went later, it could be the one of a device that was put in between.
+            if self.remove_if(owner, &device).await? {
+                return Ok(Some(device));
+            }
+        }
+        Err(Error::unavailable(self.table.service, "a device is put by many at once"))
     }
 
     async fn repair(&self, owner: UserId, seen: &Device, endpoint: &Endpoint) -> Result<bool> {
