@@ -22,7 +22,8 @@ use tocsin_adapters::{
 };
 use tocsin_conformance::{fixtures, posts, rate_limits, timelines};
 use tocsin_domain::{
-    device::{Device, DeviceToken, Platform},
+    Error,
+    device::{self, Device, DeviceToken, Platform},
     ids::{PostId, SubscriptionId},
     mail::{Mail, Mailer as _},
     post_log::{PostLog as _, PostRecord},
@@ -170,6 +171,15 @@ async fn a_device_has_one_endpoint_and_hears_of_its_end() {
         application("FCM_APPLICATION_ARN"),
     );
     let now = time::now();
+    let elsewhere = application("APNS_APPLICATION_ARN").replace("/tocsin-local", "/tocsin-elsewhere");
+    let one_platform = SnsPushGateway::new(
+        &town.stack.endpoints().sdk_config("SNS"),
+        elsewhere,
+        application("FCM_APPLICATION_ARN"),
+    );
+    let token = DeviceToken { platform: Platform::Apns, token: "of-no-platform".to_owned() };
+    let refused = one_platform.register(fixtures::user(), &"phone".parse().unwrap(), &token).await;
+    assert!(matches!(refused, Err(Error::Refused(refusal)) if refusal == device::no_platform()));
     for platform in [Platform::Apns, Platform::Fcm] {
         let (ada, eve) = (fixtures::user(), fixtures::user());
         let token = DeviceToken { platform, token: format!("{platform:?}-token") };

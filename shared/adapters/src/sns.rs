@@ -9,9 +9,8 @@ use aws_sdk_sns::{
 };
 use serde_json::{Value, json};
 use tocsin_domain::{
-    Error, Refusal, Result,
-    device::{Device, DeviceId, DeviceToken, Platform},
-    error::Invalid,
+    Error, Result,
+    device::{self, Device, DeviceId, DeviceToken, Platform},
     ids::UserId,
     post::Severity,
     push::{Endpoint, Published, Push, PushGateway},
@@ -91,9 +90,13 @@ impl PushGateway for SnsPushGateway {
                     let message = refusal.message().unwrap_or_default();
                     match existing_endpoint(message) {
                         Some(arn) => arn,
-                        None if is_bad_token(message) => return Err(token_refusal().into()),
+                        None if is_bad_token(message) => return Err(device::bad_token().into()),
                         None => return Err(failed(SERVICE)(error)),
                     }
+                }
+                // There is no such platform application: a deployment may do without one of the platforms.
+                Some(CreatePlatformEndpointError::NotFoundException(_)) => {
+                    return Err(device::no_platform().into());
                 }
                 _ => return Err(failed(SERVICE)(error)),
             },
@@ -158,12 +161,6 @@ fn is_bad_token(message: &str) -> bool {
     message.contains("Invalid parameter: Token ")
 }
 
-fn token_refusal() -> Refusal {
-    Refusal::invalid(vec![
-        Invalid::new("invalid_token", "the platform does not know such tokens").at("/token"),
-    ])
-}
-
 /// SNS says so of an endpoint that was deleted: `Invalid parameter: TargetArn Reason: No endpoint found for the target arn
 /// specified`.
 fn is_missing_target(message: Option<&str>) -> bool {
@@ -221,6 +218,9 @@ fn data(push: &Push) -> Value {
 /// FCM's HTTP v1 message, as SNS takes it.
 fn fcm(push: &Push, title: &str, text: &str) -> Value {
     let Push { post, time_to_live, .. } = push;
+    // Of a phone that is away FCM keeps the messages of four collapse keys: of more posts it drops some
+    // (https://firebase.google.com/docs/cloud-messaging/customize-messages/collapsible-message-types). Notifications
+    // without a key of ours would share the app's. The timeline has them all.
     json!({"fcmV1Message": {"message": {
         "notification": {"title": title, "body": text},
         "data": data(push),

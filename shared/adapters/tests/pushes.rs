@@ -5,7 +5,7 @@ use std::{
     slice::from_ref,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -38,6 +38,8 @@ struct Town {
     devices: MemoryDevices,
     deliveries: MemoryDeliveries,
     meanwhile: Mutex<Option<(UserId, Meanwhile)>>,
+    /// Whether somebody has taken the platform away.
+    no_platform: AtomicBool,
 }
 
 fn phone() -> DeviceId {
@@ -65,6 +67,9 @@ impl Town {
 
 impl PushGateway for Town {
     async fn register(&self, owner: UserId, device_id: &DeviceId, token: &DeviceToken) -> Result<Endpoint> {
+        if self.no_platform.load(Ordering::Relaxed) {
+            return Err(device::no_platform().into());
+        }
         self.gateway.register(owner, device_id, token).await
     }
 
@@ -127,11 +132,6 @@ async fn what_its_owner_does_to_a_device_holds() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_put_again_while_its_token_seems_dead_stays() {
-    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
-    let before = town.put(ada, "same", now).await;
-    town.gateway.switch_off(&before.endpoint);
-#[tokio::test]
 async fn a_device_is_not_told_of_what_was_before_it() {
     let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
     let later = time::after(now, 1);
@@ -140,9 +140,28 @@ async fn a_device_is_not_told_of_what_was_before_it() {
     assert_eq!(town.push(ada, Post { created_at: later, ..fixtures::post() }, later).await, RUNG);
 }
 
+#[tokio::test]
+async fn a_device_that_is_put_again_while_its_token_seems_dead_stays() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    let before = town.put(ada, "same", now).await;
+    town.gateway.switch_off(&before.endpoint);
     *town.meanwhile.lock().unwrap() = Some((ada, Meanwhile::Put("same")));
     assert_eq!(town.push(ada, fixtures::post(), now).await, GONE);
     assert_eq!(town.push(ada, fixtures::post(), now).await, RUNG);
+}
+
+#[tokio::test]
+async fn a_platform_that_is_taken_away_takes_no_device_with_it() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    let device = town.put(ada, "one", now).await;
+    town.gateway.unregister(&device.endpoint).await.unwrap();
+    town.no_platform.store(true, Ordering::Relaxed);
+    let failed = Tally { failed: 1, ..Tally::default() };
+    let post = fixtures::post();
+    assert_eq!(town.push(ada, post.clone(), now).await, failed);
+    assert_eq!(town.devices.of(ada).await.unwrap().len(), 1);
+    town.no_platform.store(false, Ordering::Relaxed);
+    assert_eq!(town.push(ada, post, now).await, RUNG);
 }
 
 #[tokio::test]

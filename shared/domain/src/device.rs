@@ -164,6 +164,22 @@ impl From<Device> for DeviceView {
     }
 }
 
+/// The refusal of a token that its platform does not take.
+#[must_use]
+pub fn bad_token() -> Refusal {
+    Refusal::invalid(vec![
+        Invalid::new("invalid_token", "the platform does not know such tokens").at("/token"),
+    ])
+}
+
+/// The refusal of a device of a platform that is not set up here: another try does not help.
+#[must_use]
+pub fn no_platform() -> Refusal {
+    Refusal::invalid(vec![
+        Invalid::new("platform_not_set_up", "nothing is pushed to this platform here").at("/platform"),
+    ])
+}
+
 /// The most devices that one user has.
 pub const MOST_DEVICES: usize = 20;
 

@@ -4,7 +4,8 @@
 //! device gets a push, and to do a job again rings nobody again. For that a push is reserved before it is sent, and
 //! recorded after. It is sent twice only where the record is missing though the gateway took the push: the gateway's
 //! answer got lost, the function died in between, or nothing could be recorded for several tries. The phone then shows
-//! the second in place of the first, by its collapse key, but may sound again.
+//! the second in place of the first, but may sound again. What the platforms do with a push that they took is theirs: a
+//! phone that is off for long misses some, and has them in its timeline.
 
 use std::{future::Future, time::Duration};
 
@@ -80,7 +81,8 @@ pub struct Endpoint(pub String);
 /// Sends pushes to devices.
 pub trait PushGateway: Sync {
     /// The endpoint of a device: the same again, where it has one, and switched on. A token that the platform does not
-    /// take is refused.
+    /// take is refused with [`device::bad_token`], and one of a platform that nobody has set up with
+    /// [`device::no_platform`].
     fn register(
         &self,
         owner: UserId,
@@ -96,7 +98,7 @@ pub trait PushGateway: Sync {
 /// What a phone shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Push {
-    /// The post. It is the collapse key too: a later push of the same post takes the place of the one before.
+    /// The post. A later push of the same post takes the place of the one before.
     pub post: Post,
     /// Why this person gets it.
     pub because: SubscriptionId,
@@ -293,7 +295,7 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
                     published = self.gateway.publish(&device, &push).await?;
                 }
                 // The platform does not take the token any more: it is dead.
-                Err(Error::Refused(_)) => {}
+                Err(Error::Refused(refusal)) if refusal == device::bad_token() => {}
                 Err(error) => return Err(error),
             }
         }
