@@ -69,6 +69,7 @@ impl KafkaAuth {
     /// The same in krafka's words; none is neither TLS nor SASL.
     #[must_use]
     pub fn security(&self) -> Option<AuthConfig> {
+        crate::tls::use_ring();
         Some(match self {
             Self::None => return None,
             // Asked for at each connection, since a role's credentials change.
@@ -214,4 +215,24 @@ impl PostLog for KafkaPostLog {
 /// Ends a producer without waiting: what it still holds has failed for whoever sent it.
 fn close(producer: Arc<Producer>) {
     tokio::spawn(async move { producer.close_with(CloseOptions::new().timeout(Duration::ZERO)).await.ok() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kafka_over_tls_that_cannot_be_reached_is_an_error_however_we_sign_in() {
+        let address = crate::tls::no_tls().await;
+        let (username, password) = ("tocsin".to_owned(), SecretString::from("secret"));
+        for auth in [
+            KafkaAuth::Iam,
+            KafkaAuth::Scram { username: username.clone(), password: password.clone() },
+            KafkaAuth::Plain { username, password },
+        ] {
+            let log = KafkaPostLog::new(address.to_string(), auth.clone(), "posts");
+            let error = log.append(&PostRecord::heartbeat(tocsin_domain::time::now())).await.unwrap_err();
+            assert!(matches!(&error, Error::Unavailable { .. }), "{auth:?}: {error}");
+        }
+    }
 }

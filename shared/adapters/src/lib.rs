@@ -19,3 +19,4 @@ pub mod redis;
 pub mod ses;
 pub mod sns;
 pub mod sqs;
+mod tls;

@@ -55,6 +55,7 @@ const COOLDOWN: Duration = Duration::from_secs(1);
 impl Redis {
     /// The Redis at a URL: `redis://`, or `rediss://` for TLS.
     pub fn open(url: &SecretString) -> Result<Self> {
+        crate::tls::use_ring();
         // The cause is not passed on: it may quote the URL with its password.
         let client = Client::open(url.expose_secret()).map_err(|_| {
             Error::unreadable("the URL of Redis", "it is not like rediss://:password@host:port")
@@ -147,4 +148,24 @@ impl Request<'_> {
 
 fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_redis_over_tls_that_cannot_be_reached_is_an_error() {
+        let address = crate::tls::no_tls().await;
+        let redis = Redis::open(&format!("rediss://:secret@{address}").into()).unwrap();
+        redis.warm().await;
+        let mut ping = Pipeline::new();
+        ping.cmd("PING");
+        let again = Redis::open(&format!("rediss://:secret@{address}").into()).unwrap();
+        let error = again.run::<()>("a cache", Request::Commands(&ping)).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Unavailable { .. }) && !error.to_string().contains("secret"),
+            "{error}"
+        );
+    }
 }
