@@ -142,15 +142,16 @@ impl Request {
         key.map_err(|invalid| Refusal::malformed(vec![invalid.at("#Idempotency-Key")]))
     }
 
-    /// Where the request comes from, for rate limits. Of an IPv6 address it is the first 64 bits: all others are for the
-    /// client to choose.
+    /// Where the request comes from, for rate limits. Of an IPv6 address it is the first 56 bits, which is what a home has
+    /// (RIPE-690, 4.2): all others are for the client to choose. Who has more of them, as a firm has 48, is held by the
+    /// limits of each account and each mail address.
     #[must_use]
     pub fn client_address(&self) -> String {
         let text = self.event.request_context.http.source_ip.as_deref().unwrap_or("unknown");
         match text.parse().map(|address: IpAddr| address.to_canonical()) {
             Ok(IpAddr::V6(address)) => {
                 let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+                format!("{a:x}:{b:x}:{c:x}:{:x}::/56", d & 0xff00)
             }
             Ok(IpAddr::V4(address)) => address.to_string(),
             Err(_) => text.to_owned(),
@@ -269,7 +270,10 @@ pub(crate) mod tests {
     fn addresses_are_those_that_a_client_cannot_choose() {
         let from = |ip: &str| request(json!({"requestContext": {"http": {"sourceIp": ip}}})).client_address();
         assert_eq!(from("203.0.113.7"), "203.0.113.7");
-        assert_eq!(from("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(from("2001:db8:1:2:3:4:5:6"), "2001:db8:1:0::/56");
+        // A home has 256 networks, and the next home is another.
+        assert_eq!(from("2001:db8:1:ab00::1"), from("2001:db8:1:abff:ffff::"));
+        assert_ne!(from("2001:db8:1:ab00::1"), from("2001:db8:1:ac00::1"));
         assert_eq!(from("::ffff:203.0.113.7"), "203.0.113.7");
         assert_eq!(request(json!({})).client_address(), "unknown");
     }
