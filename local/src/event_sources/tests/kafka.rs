@@ -464,6 +464,31 @@ async fn dead_records_are_read_again_and_handled() {
 }
 
 #[tokio::test]
+async fn a_letter_of_which_the_topic_has_only_a_part_stays() {
+    let log = MemoryLog::with_partitions(1);
+    for text in ["a", "b", "c"] {
+        log.write(0, text);
+    }
+    let broken = Arc::new(Mutex::new(true));
+    let state = Arc::clone(&broken);
+    let function =
+        Function::new(move |_| if *state.lock().unwrap() { Err("away") } else { Ok(Value::Null) });
+    let rules = KafkaSource { bisects: false, reports_failures: false, max_retries: Some(0), ..source() };
+    let source = start(log.clone(), rules, function);
+    source.drained().await;
+    assert_eq!(source.dead.bodies().len(), 1);
+
+    *broken.lock().unwrap() = false;
+    // The topic's retention takes the first.
+    log.0.partitions.lock().unwrap().get_mut(&0).unwrap().remove(0);
+    let redriven =
+        redrive::records(&*source.dead, source.poller.log(), source.poller.batches()).await.unwrap();
+    assert_eq!((redriven.moved, redriven.kept), (0, 1));
+    assert_eq!(source.function.batches().last().unwrap(), &["b", "c"]);
+    assert_eq!(source.dead.bodies().len(), 1);
+}
+
+#[tokio::test]
 async fn a_topic_that_is_made_anew_is_read_from_its_start() {
     let log = MemoryLog::with_partitions(1);
     for text in ["a", "b", "c"] {
