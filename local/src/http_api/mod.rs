@@ -97,6 +97,11 @@ impl HttpApi {
 
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         let path = request.uri().path();
+        let is_ours = path.starts_with(invoke_api::PREFIX)
+            || self.local.iter().any(|(prefix, _)| path.starts_with(prefix.as_str()));
+        if is_ours && is_from_a_web_page(&request) {
+            return message(StatusCode::FORBIDDEN, "This is not for web pages");
+        }
         if let Some((_, handler)) = self.local.iter().find(|(prefix, _)| path.starts_with(prefix.as_str())) {
             let handler = Arc::clone(handler);
             return match collect(request).await {
@@ -186,9 +191,48 @@ fn message(status: StatusCode, text: &str) -> Answer {
     server::json(status, format!("{{\"message\":\"{text}\"}}"))
 }
 
+/// Whether a request may be a web page's, that a person on this machine has open. What is served here besides the API
+/// asks for no token: a function takes any event, and the outbox has everybody's mail. A page sends its origin with
+/// whatever could change something; and one whose name was made to mean this machine is told by the name.
+fn is_from_a_web_page<T>(request: &Request<T>) -> bool {
+    let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
+    // RFC 9112, 3.2.2: what the target says wins.
+    let authority = request.uri().authority().map(http::uri::Authority::as_str).or(host);
+    let authority: Option<http::uri::Authority> = authority.and_then(|authority| authority.parse().ok());
+    let names_this_machine = authority.is_some_and(|authority| {
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let is_loopback = host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        is_loopback || host.eq_ignore_ascii_case("localhost")
+    });
+    !names_this_machine || request.headers().contains_key(http::header::ORIGIN)
+}
+
 /// A request that only asks what another origin may do.
 fn is_preflight(request: &Request<Incoming>) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(http::header::ORIGIN)
         && request.headers().contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_web_page_is_told_from_a_command() {
+        let request = |headers: &[(&str, &str)]| {
+            let request = Request::post("/2015-03-31/functions/create-post/invocations");
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
+        };
+        for host in ["127.0.0.1:9000", "localhost:9000", "LOCALHOST", "[::1]:9000", "127.0.0.1"] {
+            assert!(!is_from_a_web_page(&request(&[("host", host)])), "{host}");
+            for origin in ["https://elsewhere.example", "http://127.0.0.1:9000", "null"] {
+                assert!(is_from_a_web_page(&request(&[("host", host), ("origin", origin)])), "{host} {origin}");
+            }
+        }
+        for host in ["elsewhere.example:9000", "127.0.0.1.elsewhere.example", "10.0.0.1", "", "localhost.example"] {
+            assert!(is_from_a_web_page(&request(&[("host", host)])), "{host}");
+        }
+        assert!(is_from_a_web_page(&request(&[])));
+    }
 }
