@@ -12,6 +12,10 @@ use aws_sdk_dynamodb::{
         TimeToLiveSpecification, TimeToLiveStatus,
     },
 };
+use aws_sdk_s3::types::{
+    CreateBucketConfiguration, FilterRule, FilterRuleName, NotificationConfiguration,
+    NotificationConfigurationFilter, QueueConfiguration, S3KeyFilter,
+};
 use aws_sdk_sqs::types::QueueAttributeName;
 use futures::future::try_join_all;
 use krafka::{
@@ -28,7 +32,7 @@ use crate::{
     signing_key::SigningKey,
     template::{
         Deployment, Resolver,
-        model::{App, Event, Index, Key, Projection, Queue, Table},
+        model::{App, Bucket, Event, Index, Key, Projection, Queue, Table},
     },
 };
 
@@ -81,6 +85,7 @@ pub async fn provision(
         mail(endpoints, mail_identity),
     )?;
     categories(app, endpoints).await?;
+    buckets(app, endpoints, &queues).await?;
     let queue_urls = app
         .queues
         .iter()
@@ -303,6 +308,60 @@ async fn make_queue(
         }
         Err(error) => Err(explained(error)),
     }
+}
+
+/// Buckets, after the queues that they tell of their objects.
+async fn buckets(
+    app: &App,
+    endpoints: &Endpoints,
+    queues: &BTreeMap<String, QueueAddress>,
+) -> Result<()> {
+    let settings = aws_sdk_s3::config::Builder::from(&endpoints.sdk_config("S3"));
+    // moto has no names for its buckets.
+    let s3 = aws_sdk_s3::Client::from_conf(settings.force_path_style(endpoints.aws.contains_key("S3")).build());
+    try_join_all(app.buckets.iter().map(|bucket| async {
+        let made = make_bucket(&s3, bucket, &endpoints.region, queues).await;
+        made.with_context(|| format!("the bucket {}", bucket.name))
+    }))
+    .await?;
+    Ok(())
+}
+
+async fn make_bucket(
+    s3: &aws_sdk_s3::Client,
+    bucket: &Bucket,
+    region: &str,
+    queues: &BTreeMap<String, QueueAddress>,
+) -> Result<()> {
+    let location = CreateBucketConfiguration::builder().location_constraint(region.into()).build();
+    match s3.create_bucket().bucket(&bucket.name).create_bucket_configuration(location).send().await {
+        Ok(_) => {}
+        Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => {}
+        Err(error) => return Err(explained(error)),
+    }
+    if let Some(policy) = &bucket.policy {
+        let put = s3.put_bucket_policy().bucket(&bucket.name).policy(policy.to_string());
+        put.send().await.map_err(explained)?;
+    }
+    let notifications = bucket.notifications.iter().map(|notification| {
+        let queue = queues.get(&notification.queue).context("a bucket's queue was not made")?;
+        let prefix = notification.prefix.as_ref().map(|prefix| {
+            let rule = FilterRule::builder().name(FilterRuleName::Prefix).value(prefix).build();
+            let key = S3KeyFilter::builder().filter_rules(rule).build();
+            NotificationConfigurationFilter::builder().key(key).build()
+        });
+        let queue = QueueConfiguration::builder()
+            .queue_arn(&queue.arn)
+            .events(notification.event.as_str().into())
+            .set_filter(prefix);
+        Ok(queue.build()?)
+    });
+    let notifications = notifications.collect::<Result<Vec<_>>>()?;
+    let configuration =
+        NotificationConfiguration::builder().set_queue_configurations(Some(notifications)).build();
+    let put = s3.put_bucket_notification_configuration().bucket(&bucket.name);
+    put.notification_configuration(configuration).send().await.map_err(explained)?;
+    Ok(())
 }
 
 /// The applications for APNs and FCM. Their names make their ARNs, by which the template refers to them.

@@ -438,6 +438,12 @@ async fn install(
     Ok(())
 }
 
+/// Where moto has the bucket of profile images; nothing where S3 is a real one, and names it itself.
+fn profile_images_url(endpoints: &Endpoints) -> String {
+    let bucket = |s3: &String| format!("{}/tocsin-{STAGE}-profileimagesbucket", s3.trim_end_matches('/'));
+    endpoints.aws.get("S3").map(bucket).unwrap_or_default()
+}
+
 fn deployment(template: &Template, options: &Options, base_url: &str, endpoints: &Endpoints) -> Deployment {
     let region = &endpoints.region;
     let known = template.parameters();
@@ -450,6 +456,7 @@ fn deployment(template: &Template, options: &Options, base_url: &str, endpoints:
         ("MailFrom", format!("bell@{MAIL_DOMAIN}")),
         ("MailIdentity", MAIL_DOMAIN.to_owned()),
         ("AccessTokenIssuer", base_url.to_owned()),
+        ("ProfileImagesUrl", profile_images_url(endpoints)),
     ]
     .into_iter()
     .filter(|(name, _)| known.contains(name))

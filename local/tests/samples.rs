@@ -10,7 +10,7 @@ use town::Town;
 
 /// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
 /// what those before them leave.
-const SAMPLES: [(&str, Option<u64>); 28] = [
+const SAMPLES: [(&str, Option<u64>); 36] = [
     ("get-status", Some(200)),
     ("get-openapi", Some(200)),
     ("get-docs", Some(200)),
@@ -42,6 +42,15 @@ const SAMPLES: [(&str, Option<u64>); 28] = [
     ("get-timeline", Some(200)),
     ("create-post", Some(202)),
     ("delete-device", Some(204)),
+    ("get-me", Some(200)),
+    ("update-me", Some(200)),
+    // The sample's people are nobody's.
+    ("get-user", Some(404)),
+    ("list-users", Some(200)),
+    ("search-users", Some(200)),
+    ("create-profile-image-upload", Some(201)),
+    ("accept-profile-image", None),
+    ("delete-profile-image", Some(204)),
     ("logout", Some(204)),
 ];
 

@@ -83,6 +83,11 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// The name of a bucket, which S3 takes only in lower case.
+    pub(super) fn bucket_name(&self, logical_id: &str, resource: &Node) -> Located<String> {
+        Ok(self.physical_name(logical_id, resource, "BucketName")?.to_lowercase())
+    }
+
     /// The value of an optional property; `AWS::NoValue` is as if it were not there.
     pub(super) fn property(&self, parent: &Node, name: &str) -> Located<Option<Node>> {
         parent.get(name).map(|node| self.evaluate(node)).transpose().map(Option::flatten)
@@ -192,6 +197,7 @@ impl<'a> Scope<'a> {
                     None => node.refuse(format!("the queue `{name}` was not made")),
                 }
             }
+            Some("AWS::S3::Bucket") => self.bucket_name(name, resource),
             Some("AWS::Serverless::Function") => self.physical_name(name, resource, "FunctionName"),
             // No service of this machine has it: the name serves where it is only passed on.
             Some("AWS::Logs::LogGroup" | "AWS::Serverless::HttpApi") => Ok(name.to_owned()),
@@ -227,6 +233,10 @@ impl<'a> Scope<'a> {
             ("AWS::DynamoDB::Table", "Arn") => {
                 let table = self.physical_name(name, resource, "TableName")?;
                 Ok(format!("arn:aws:dynamodb:{region}:{account}:table/{table}"))
+            }
+            ("AWS::S3::Bucket", "Arn") => Ok(format!("arn:aws:s3:::{}", self.bucket_name(name, resource)?)),
+            ("AWS::S3::Bucket", "RegionalDomainName") => {
+                Ok(format!("{}.s3.{region}.amazonaws.com", self.bucket_name(name, resource)?))
             }
             ("AWS::Serverless::Function", "Arn") => {
                 let function = self.physical_name(name, resource, "FunctionName")?;

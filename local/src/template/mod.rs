@@ -123,6 +123,7 @@ impl Template {
             functions: functions::read(&scope)?,
             tables: resources::tables(&scope)?,
             queues: resources::queues(&scope)?,
+            buckets: resources::buckets(&scope)?,
             cors: resources::cors(&scope)?,
         })
     }

@@ -12,6 +12,8 @@ pub struct App {
     pub tables: Vec<Table>,
     /// Every `AWS::SQS::Queue`.
     pub queues: Vec<Queue>,
+    /// Every `AWS::S3::Bucket`.
+    pub buckets: Vec<Bucket>,
     /// The HTTP API's cross-origin rules, where it has any.
     pub cors: Option<Cors>,
 }
@@ -195,6 +197,30 @@ pub struct Queue {
     pub retention: Duration,
     /// `RedrivePolicy`: the dead-letter queue's logical id, and `maxReceiveCount`.
     pub redrive: Option<(String, u32)>,
+}
+
+/// An S3 bucket.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// The resource's name in the template.
+    pub logical_id: String,
+    /// `BucketName`, or one made as CloudFormation would: in lower case.
+    pub name: String,
+    /// `NotificationConfiguration.QueueConfigurations`.
+    pub notifications: Vec<Notification>,
+    /// The document of its `AWS::S3::BucketPolicy`, if it has one.
+    pub policy: Option<serde_json::Value>,
+}
+
+/// What a queue is told of a bucket's objects.
+#[derive(Clone, Debug)]
+pub struct Notification {
+    /// `s3:ObjectCreated:*`.
+    pub event: String,
+    /// The logical id of the queue in [`App::queues`].
+    pub queue: String,
+    /// How the keys begin.
+    pub prefix: Option<String>,
 }
 
 /// `CorsConfiguration` of the HTTP API.

@@ -5,13 +5,19 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Located,
     intrinsics::{Scope, section, type_of},
-    model::{Cors, Index, Key, Projection, Queue, Table},
+    model::{Bucket, Cors, Index, Key, Notification, Projection, Queue, Table},
     yaml::Node,
 };
 
 /// What `local` makes or runs.
-const EMULATED: [&str; 4] =
-    ["AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::Serverless::Function", "AWS::Serverless::HttpApi"];
+const EMULATED: [&str; 6] = [
+    "AWS::DynamoDB::Table",
+    "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
+    "AWS::SQS::Queue",
+    "AWS::Serverless::Function",
+    "AWS::Serverless::HttpApi",
+];
 
 /// What watches, permits, connects or bills in the cloud, and has nothing to do here.
 const WITHOUT_EFFECT: [&str; 11] = [
@@ -75,6 +81,21 @@ pub(super) fn tables(scope: &Scope<'_>) -> Located<Vec<Table>> {
 
 pub(super) fn queues(scope: &Scope<'_>) -> Located<Vec<Queue>> {
     scope.resources("AWS::SQS::Queue")?.into_iter().map(|(id, resource)| queue(scope, id, resource)).collect()
+}
+
+pub(super) fn buckets(scope: &Scope<'_>) -> Located<Vec<Bucket>> {
+    let mut policies = BTreeMap::new();
+    for (id, resource) in scope.resources("AWS::S3::BucketPolicy")? {
+        let properties = properties(resource);
+        check_keys(&properties, id, &[&["Bucket", "PolicyDocument"]])?;
+        let bucket = required(scope, &properties, "Bucket")?.as_text("Bucket")?.to_owned();
+        policies.insert(bucket, required(scope, &properties, "PolicyDocument")?.to_json());
+    }
+    let buckets = scope.resources("AWS::S3::Bucket")?.into_iter().map(|(id, resource)| {
+        let bucket = bucket(scope, id, resource)?;
+        Ok(Bucket { policy: policies.remove(&bucket.name), ..bucket })
+    });
+    buckets.collect()
 }
 
 /// The cross-origin rules of the one HTTP API.
@@ -257,6 +278,53 @@ fn queue(scope: &Scope<'_>, logical_id: &str, resource: &Node) -> Located<Queue>
         retention: seconds(scope, &properties, "MessageRetentionPeriod")?
             .unwrap_or(Duration::from_hours(4 * 24)),
         redrive,
+    })
+}
+
+fn bucket(scope: &Scope<'_>, logical_id: &str, resource: &Node) -> Located<Bucket> {
+    let properties = properties(resource);
+    check_keys(
+        &properties,
+        logical_id,
+        &[
+            &["BucketName", "NotificationConfiguration"],
+            // moto lets any web page upload and read, keeps no access lists, and ends with its process.
+            &[
+                "BucketEncryption",
+                "CorsConfiguration",
+                "LifecycleConfiguration",
+                "OwnershipControls",
+                "PublicAccessBlockConfiguration",
+                "Tags",
+            ],
+        ],
+    )?;
+    let mut notifications = Vec::new();
+    if let Some(configuration) = scope.property(&properties, "NotificationConfiguration")? {
+        check_keys(&configuration, "NotificationConfiguration", &[&["QueueConfigurations"]])?;
+        for queue in required_child(&configuration, "QueueConfigurations")?.items("QueueConfigurations")? {
+            notifications.push(notification(scope, queue)?);
+        }
+    }
+    let name = scope.bucket_name(logical_id, resource)?;
+    Ok(Bucket { logical_id: logical_id.to_owned(), name, notifications, policy: None })
+}
+
+fn notification(scope: &Scope<'_>, node: &Node) -> Located<Notification> {
+    check_keys(node, "a queue configuration", &[&["Event", "Filter", "Queue"]])?;
+    let mut prefix = None;
+    if let Some(filter) = node.get("Filter") {
+        for rule in required_child(required_child(filter, "S3Key")?, "Rules")?.items("Rules")? {
+            match text(rule, "Name")?.as_str() {
+                "prefix" => prefix = Some(text(rule, "Value")?),
+                other => return rule.refuse(format!("a filter's Name is prefix here, not `{other}`")),
+            }
+        }
+    }
+    Ok(Notification {
+        event: text(node, "Event")?,
+        queue: queue_of_arn(scope, required_child(node, "Queue")?)?,
+        prefix,
     })
 }
 

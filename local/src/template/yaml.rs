@@ -41,6 +41,17 @@ impl Node {
         }
     }
 
+    /// A value without intrinsics, as JSON. What is neither a list nor a mapping is text, as IAM takes it.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Scalar { text, .. } => serde_json::Value::String(text.clone()),
+            Value::List(items) => items.iter().map(Self::to_json).collect(),
+            Value::Map(entries) => {
+                entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect()
+            }
+        }
+    }
+
     /// The entries of a mapping; nothing for an empty value.
     pub(super) fn entries(&self, what: &str) -> Located<&[(String, Node)]> {
         match &self.value {

@@ -85,6 +85,12 @@ pub(crate) fn failed<E: std::error::Error>(service: &'static str) -> impl Fn(E) 
     }
 }
 
+/// Where a service is that is not AWS's own, by its name in the variables.
+pub(crate) fn endpoint(config: &SdkConfig, service: &str) -> Option<String> {
+    let named = variable(&format!("AWS_ENDPOINT_URL_{service}")).or_else(|| variable("AWS_ENDPOINT_URL"));
+    config.endpoint_url().map(str::to_owned).or(named)
+}
+
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -16,6 +16,7 @@ pub mod dynamodb;
 pub mod kafka;
 pub mod memory;
 pub mod redis;
+pub mod s3;
 pub mod ses;
 pub mod sns;
 pub mod sqs;

@@ -25,9 +25,9 @@ async fn conformance() {
     let profiles = MemoryPeople::default();
     people::profiles(&profiles, async |person| profiles.add(person)).await;
     people::edits(&profiles, &profiles, async |person| profiles.add(person)).await;
+    people::images(&profiles, async |person| profiles.add(person)).await;
     people::names(&profiles, async |person| profiles.add(person)).await;
     posts::posts(&MemoryPosts::default()).await;
-    posts::changes(&MemoryPosts::default()).await;
     posts::cache(&MemoryPostCache::default()).await;
     posts::idempotency(&MemoryIdempotency::default()).await;
     subscriptions::subscriptions(&MemorySubscriptions::default()).await;

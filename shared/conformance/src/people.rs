@@ -4,6 +4,7 @@ use tocsin_domain::{
     ids::{ImageId, UserId},
     person::{MOST_AT_ONCE, Profile, ProfileEditor, ProfileEraser, Profiles, Replaced, ShownTo},
     person_search::{NameEntry, NameIndex, NamePlace, Word},
+    profile_image::ImageEditor,
     time,
 };
 
@@ -113,6 +114,21 @@ pub async fn edits<P: ProfileEditor, I: NameIndex + ProfileEraser>(
     assert_eq!((get(&ada).await, found("augusta").await), (None, vec![]));
     let late = Profile { revision: louder.revision + 1, ..louder.clone() };
     assert_eq!(people.replace(&louder, &late, now).await.unwrap(), Replaced::Superseded, "nobody comes back");
+}
+
+/// A person's image changes by itself, if they are still as they were; and so does everything else then.
+pub async fn images(people: &impl ImageEditor, add: impl AsyncFn(&Profile) -> bool) {
+    let profile = person("portrayed");
+    assert!(add(&profile).await);
+    let get = async || people.get(&[profile.user_id]).await.unwrap().pop().unwrap();
+    let image = Some(ImageId::new(time::now()));
+    assert!(people.set_image(&profile, image).await.unwrap());
+    let with_image = Profile { image, revision: profile.revision + 1, ..profile.clone() };
+    assert_eq!(get().await, with_image);
+    assert!(!people.set_image(&profile, None).await.unwrap(), "it is another by now");
+    assert!(people.set_image(&with_image, None).await.unwrap());
+    assert_eq!(get().await, Profile { revision: profile.revision + 2, ..profile.clone() });
+    assert!(!people.set_image(&person("eve"), image).await.unwrap(), "nobody is made");
 }
 
 /// Words that begin alike are read in order, and page by page none is missed.

@@ -24,6 +24,7 @@ pub mod place;
 pub mod post;
 pub mod post_log;
 pub mod posts;
+pub mod profile_image;
 pub mod push;
 pub mod rate_limit;
 pub mod secret;

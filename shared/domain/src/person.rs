@@ -3,8 +3,9 @@
 //! A [`Profile`] is its owner's. Everybody else gets a [`PublicProfile`], which is made from it and from how close they
 //! are ([`Closeness`]), and from nothing else: there is one place that decides what is shown.
 
-use std::{future::Future, str::FromStr};
+use std::{collections::HashMap, future::Future, str::FromStr};
 
+use futures::future::try_join;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,6 +14,7 @@ use crate::{
     Error, Refusal, Result,
     account::Username,
     error::{Invalid, Kind},
+    friendship::{Friendship, Relation, Relations, no_such_person},
     ids::{ImageId, UserId},
     input::{Fields, Patch, parsed, text},
     mail::EmailAddress,
@@ -66,6 +68,18 @@ pub enum Closeness {
     Friend,
     /// They are not.
     Stranger,
+}
+
+impl Closeness {
+    /// How close `me` is to somebody, by what they are to me; none where one of us is hidden from the other.
+    #[must_use]
+    pub fn of(me: UserId, other: UserId, relation: &Relation) -> Option<Self> {
+        if me == other {
+            return Some(Self::Myself);
+        }
+        let is_friend = relation.friendship == Friendship::Accepted;
+        (!relation.is_hidden()).then_some(if is_friend { Self::Friend } else { Self::Stranger })
+    }
 }
 
 /// To whom each field of a profile is shown. The username and the image are shown to everyone: without them, there would
@@ -311,6 +325,15 @@ impl PublicProfile {
 /// The most people that are read at once: what one `BatchGetItem` of DynamoDB answers.
 pub const MOST_AT_ONCE: usize = 100;
 
+/// Reads ids with commas between, at most [`MOST_AT_ONCE`].
+pub fn ids_from_list(list: &str) -> Result<Vec<UserId>, Invalid> {
+    let ids: Vec<_> = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    if ids.len() > MOST_AT_ONCE {
+        return Err(Invalid::new("too_many", format!("must be at most {MOST_AT_ONCE} ids")));
+    }
+    Ok(ids)
+}
+
 /// Reads people.
 pub trait Profiles: Sync {
     /// Those of them that there are, in any order. At most [`MOST_AT_ONCE`] are one request, read consistently.
@@ -378,7 +401,7 @@ struct VisibilityPatch {
 }
 
 /// The most characters of a name, and of a gender.
-const MOST_OF_NAME: usize = 50;
+pub(crate) const MOST_OF_NAME: usize = 50;
 /// The most characters of a school, a work and a location.
 const MOST_OF_LINE: usize = 100;
 /// The most characters of a description.
@@ -473,13 +496,18 @@ fn or_at_first<T>(patch: Patch<T>, now: T, first: T) -> T {
 fn line(most: usize) -> impl Fn(&Value) -> Result<String, Invalid> {
     move |value| {
         let line = text(1, most)(value)?;
-        let turns = |c: char| matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-        if line.chars().any(|c| turns(c) || breaks(c)) {
+        if !line.chars().all(stays_in_line) {
             return Err(Invalid::new("invalid_character", "must be one line"));
         }
         Ok(line.trim().to_owned())
     }
+}
+
+/// Whether a character neither breaks a line nor turns it.
+pub(crate) fn stays_in_line(c: char) -> bool {
+    let turns = matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    let breaks = c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    !turns && !breaks
 }
 
 /// A date of birth: of somebody who may be alive, and is born. It may be tomorrow already where they are.
@@ -501,13 +529,28 @@ fn string_of_date(text: &str) -> Result<Date, Invalid> {
 
 /// The caller's own profile.
 pub async fn mine(profiles: &impl Profiles, id: UserId) -> Result<Profile> {
-    Ok(profiles.get(&[id]).await?.pop().ok_or_else(not_found)?)
+    Ok(profiles.get(&[id]).await?.pop().ok_or_else(no_such_person)?)
 }
 
-/// The refusal where there is no such person, or they are hidden from the caller.
-#[must_use]
-pub fn not_found() -> Refusal {
-    Refusal::not_found("person")
+/// What these people show to the caller, in this order, each once. Who is not there, or hidden from the caller, is left
+/// out. One request of either port, at the same time.
+pub async fn shown_to(
+    profiles: &impl Profiles,
+    relations: &impl Relations,
+    images: &ProfileImageUrls,
+    me: UserId,
+    ids: &[UserId],
+) -> Result<Vec<PublicProfile>> {
+    let (found, relations) = try_join(profiles.get(ids), relations.of(me, ids)).await?;
+    let mut shown: HashMap<UserId, PublicProfile> = found
+        .iter()
+        .filter_map(|profile| {
+            let id = profile.user_id;
+            let closeness = Closeness::of(me, id, &relations.get(&id).copied().unwrap_or_default())?;
+            Some((id, PublicProfile::of(profile, closeness, images)))
+        })
+        .collect();
+    Ok(ids.iter().filter_map(|id| shown.remove(id)).collect())
 }
 
 /// How often a change is tried again that another one came in the way of.

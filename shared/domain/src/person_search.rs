@@ -7,12 +7,26 @@
 //!
 //! Only what everyone may see is in the index: so what is found by it gives away nothing.
 
-use std::{collections::BTreeSet, future::Future};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    str::FromStr,
+};
 
+use futures::future::{try_join, try_join3};
 use serde::{Deserialize, Serialize};
 use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
-use crate::{Result, cursor::Position, error::Invalid, ids::UserId, input::bounded, person::Profile};
+use crate::{
+    Result,
+    cursor::{Cursor, Limit, Page, Position, Scope},
+    error::Invalid,
+    friendship::{Circles, Friendship, Hidden, HiddenCache, Relations, hidden_from},
+    ids::UserId,
+    input::bounded,
+    mail::EmailAddress,
+    person::{Closeness, Profile, ProfileImageUrls, Profiles, PublicProfile},
+};
 
 /// A word of a name, as it is found: letters and digits, without case and accents.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,9 +40,7 @@ impl Word {
     /// The words of a text, each once.
     #[must_use]
     pub fn all_of(text: &str) -> BTreeSet<Self> {
-        // What accents are taken off from, as far as Unicode knows (UAX 15); and forms of a letter are the letter.
-        let letters = text.nfkd().filter(|c| !is_combining_mark(*c) && !joins(*c));
-        let folded: String = letters.flat_map(char::to_lowercase).flat_map(plain).collect();
+        let folded = folded(text);
         let words = folded.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
         words.map(|word| Self(word.chars().take(Self::MOST).collect())).collect()
     }
@@ -58,6 +70,13 @@ impl Word {
         let (at, second) = characters.next()?;
         self.0.get(..at + second.len_utf8())
     }
+}
+
+/// A text without case, accents and apostrophes.
+pub(crate) fn folded(text: &str) -> String {
+    // What accents are taken off from, as far as Unicode knows (UAX 15); and forms of a letter are the letter.
+    let letters = text.nfkd().filter(|c| !is_combining_mark(*c) && !joins(*c));
+    letters.flat_map(char::to_lowercase).flat_map(plain).collect()
 }
 
 /// Apostrophes are part of a word: `O'Hara` is `ohara`.
@@ -207,6 +226,174 @@ impl NameQuery {
     #[must_use]
     pub const fn has_others(&self) -> bool {
         !self.others.is_empty()
+    }
+}
+
+impl NameQuery {
+    /// Which list the answers to it are.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let words = std::iter::once(&self.lead).chain(&self.others).map(Word::as_str);
+        Scope::of(std::iter::once("people by name").chain(words))
+    }
+}
+
+/// Finds people by their mail address.
+pub trait EmailIndex: Sync {
+    /// Whose address it is, if somebody has shown that it is theirs.
+    fn owner(&self, email: &EmailAddress) -> impl Future<Output = Result<Option<UserId>>> + Send;
+}
+
+/// What people are searched by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The words of their names.
+    Name,
+    /// Their mail address.
+    Email,
+}
+
+impl FromStr for By {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "name" => Ok(Self::Name),
+            "email" => Ok(Self::Email),
+            _ => Err(Invalid::new("not_in_list", "must be name or email")),
+        }
+    }
+}
+
+/// A person who was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hit {
+    /// What they show.
+    #[serde(flatten)]
+    pub profile: PublicProfile,
+    /// What they are to the caller.
+    pub friendship: Friendship,
+    /// How many friends they have in common.
+    pub mutual_friends: usize,
+}
+
+/// The ports of a search.
+#[derive(Debug)]
+pub struct Search<'a, I, P, R, H> {
+    /// The words of names.
+    pub names: &'a I,
+    /// The people.
+    pub profiles: &'a P,
+    /// What they are to the caller, their circles, and who is hidden.
+    pub friendships: &'a R,
+    /// Who is hidden, at hand.
+    pub hidden: &'a H,
+    /// Where their images are.
+    pub images: &'a ProfileImageUrls,
+}
+
+/// How many entries of the index are read at once for a page: enough for one round, unless most are of people who are
+/// left out.
+const fn batch(query: &NameQuery, limit: Limit) -> usize {
+    if query.has_others() { 500 } else { 2 * limit.get() + 10 }
+}
+
+/// How many rounds are read for one page at the most. A page that is not full then, or even empty, ends where the last
+/// round did, and the next one goes on from there: so one request is a bounded amount of work, whatever is asked for.
+const MOST_ROUNDS: usize = 4;
+
+impl<I, P, R, H> Search<'_, I, P, R, H>
+where
+    I: NameIndex,
+    P: Profiles,
+    R: Relations + Circles + Hidden,
+    H: HiddenCache,
+{
+    /// A page of the people whose names have the words of a query, but for the caller and who is hidden from them.
+    pub async fn by_name(
+        &self,
+        me: UserId,
+        query: &NameQuery,
+        after: Option<NamePlace>,
+        limit: Limit,
+    ) -> Result<Page<Hit>> {
+        let hidden = hidden_from(self.hidden, self.friendships, me).await?;
+        let (mut found, mut after, mut more) = (Vec::new(), after, true);
+        for _ in 0..MOST_ROUNDS {
+            let batch = batch(query, limit);
+            let entries = self.names.beginning(&query.lead, after.as_ref(), batch).await?;
+            more = entries.len() == batch;
+            for entry in entries {
+                let is_left_out = entry.user_id == me || hidden.contains(&entry.user_id);
+                if !is_left_out && query.is_shown_at(&entry) {
+                    if found.len() == limit.get() {
+                        // One too many: the page ends before it.
+                        return self.page(me, found, after, query).await;
+                    }
+                    found.push(entry.user_id);
+                }
+                after = Some(NamePlace { word: entry.word, user_id: entry.user_id });
+            }
+            if !more {
+                break;
+            }
+        }
+        self.page(me, found, after.filter(|_| more), query).await
+    }
+
+    async fn page(
+        &self,
+        me: UserId,
+        found: Vec<UserId>,
+        next: Option<NamePlace>,
+        query: &NameQuery,
+    ) -> Result<Page<Hit>> {
+        let items = self.hits(me, &found).await?;
+        Ok(Page { items, next_cursor: next.map(|place| Cursor(place).encode(query.scope())) })
+    }
+
+    /// The person who has an address, if they show it to the caller.
+    pub async fn by_email(
+        &self,
+        emails: &impl EmailIndex,
+        me: UserId,
+        email: &EmailAddress,
+    ) -> Result<Page<Hit>> {
+        let owner = emails.owner(email).await?.filter(|owner| *owner != me);
+        let mut hits = self.hits(me, owner.as_slice()).await?;
+        // Since the address was looked for, it may have been exchanged.
+        hits.retain(|hit| hit.profile.email.as_ref().is_some_and(|shown| shown.key() == email.key()));
+        Ok(Page { items: hits, next_cursor: None })
+    }
+
+    /// These people as the caller sees them, in this order.
+    async fn hits(&self, me: UserId, ids: &[UserId]) -> Result<Vec<Hit>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let circles = async {
+            // Hundred of them are one request, and the caller's would be one too many.
+            let (theirs, mine) =
+                try_join(Circles::of(self.friendships, ids), Circles::of(self.friendships, &[me])).await?;
+            Ok((theirs, mine.into_values().next().unwrap_or_default()))
+        };
+        let (profiles, relations, (circles, mine)) =
+            try_join3(self.profiles.get(ids), Relations::of(self.friendships, me, ids), circles).await?;
+        let mut hits: HashMap<UserId, Hit> = profiles
+            .iter()
+            .filter_map(|profile| {
+                let id = profile.user_id;
+                let relation = relations.get(&id).copied().unwrap_or_default();
+                let closeness = Closeness::of(me, id, &relation)?;
+                let hit = Hit {
+                    profile: PublicProfile::of(profile, closeness, self.images),
+                    friendship: relation.friendship,
+                    mutual_friends: circles.get(&id).map_or(0, |circle| circle.common(&mine).len()),
+                };
+                Some((id, hit))
+            })
+            .collect();
+        Ok(ids.iter().filter_map(|id| hits.remove(id)).collect())
     }
 }
 

@@ -43,6 +43,10 @@ pub const POSTING: RateLimit = RateLimit { name: "posting", most: 60, window: MI
 pub const CHANGING: RateLimit = RateLimit { name: "changing", most: 240, window: MINUTE };
 /// Reads by one account.
 pub const READING: RateLimit = RateLimit { name: "reading", most: 1_200, window: MINUTE };
+/// Searches for people by one account: enough to type, and too few to go through a town's names or addresses.
+pub const SEARCHING: RateLimit = RateLimit { name: "searching", most: 120, window: MINUTE };
+/// Images that one account may upload.
+pub const UPLOADING: RateLimit = RateLimit { name: "uploading", most: 30, window: Duration::from_hours(1) };
 
 /// Counts.
 pub trait RateLimiter: Sync {

@@ -7,15 +7,17 @@ use secrecy::SecretString;
 use tocsin_adapters::{
     aws::{self, SdkConfig},
     dynamodb::{
-        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PostsTable,
-        SessionsTable, SubscriptionsTable, UsersTable,
+        CategoriesTable, DeliveriesTable, DevicesTable, FriendshipsTable, IdempotencyTable, Newcomers,
+        PeopleEditor, PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
-    redis::{Redis, RedisPostCache, RedisRateLimiter, RedisTimelines},
+    redis::{Redis, RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
+    s3::{S3ImageStore, S3ImageUploads},
     ses::SesMailer,
     sns::SnsPushGateway,
     sqs::SqsPushQueue,
 };
+use tocsin_domain::person::ProfileImageUrls;
 
 use crate::settings::{Environment, Setting};
 
@@ -39,7 +41,9 @@ tables! {
     CategoriesTable = "CATEGORIES_TABLE";
     DeliveriesTable = "DELIVERIES_TABLE";
     DevicesTable = "DEVICES_TABLE";
+    FriendshipsTable = "FRIENDSHIPS_TABLE";
     IdempotencyTable = "IDEMPOTENCY_TABLE";
+    PeopleTable = "PEOPLE_TABLE";
     PostsTable = "POSTS_TABLE";
     SessionsTable = "SESSIONS_TABLE";
     SubscriptionsTable = "SUBSCRIPTIONS_TABLE";
@@ -69,6 +73,12 @@ impl Setting for Redis {
 const REDIS_URL: &str = "REDIS_URL";
 
 impl Setting for RedisPostCache {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        Redis::read(environment).map(|redis| Self::new(&redis))
+    }
+}
+
+impl Setting for RedisHiddenCache {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         Redis::read(environment).map(|redis| Self::new(&redis))
     }
@@ -123,6 +133,37 @@ fn kafka_user(environment: &mut Environment<'_>) -> Option<(String, SecretString
     let password = environment.required("KAFKA_PASSWORD").map(SecretString::from);
     username.zip(password)
 }
+
+impl Setting for PeopleEditor {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let people = environment.required("PEOPLE_TABLE");
+        let users = environment.required("USERS_TABLE");
+        let client = environment.shared(|environment| aws::dynamodb(&environment.shared(aws_config)));
+        Some(Self::new(&client, people?, users?))
+    }
+}
+
+impl Setting for ProfileImageUrls {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        environment.required("PROFILE_IMAGES_URL").map(|url| Self::new(&url))
+    }
+}
+
+impl Setting for S3ImageUploads {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let bucket = environment.required(IMAGES_BUCKET)?;
+        Some(Self::new(&environment.shared(aws_config), bucket))
+    }
+}
+
+impl Setting for S3ImageStore {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let bucket = environment.required(IMAGES_BUCKET)?;
+        Some(Self::new(&environment.shared(aws_config), bucket))
+    }
+}
+
+const IMAGES_BUCKET: &str = "PROFILE_IMAGES_BUCKET";
 
 impl Setting for SqsPushQueue {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {

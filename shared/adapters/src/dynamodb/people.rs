@@ -10,15 +10,16 @@
 
 use std::collections::HashSet;
 
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use serde::Deserialize;
 use tocsin_domain::{
     Error, Result,
     account::Username,
-    ids::UserId,
+    ids::{ImageId, UserId},
     mail::EmailAddress,
     person::{MOST_AT_ONCE, Profile, ProfileEditor, ProfileEraser, Profiles, Replaced},
     person_search::{NameEntry, NameIndex, NamePlace, Word},
+    profile_image::ImageEditor,
     time::Timestamp,
 };
 
@@ -93,8 +94,11 @@ impl PeopleTable {
 }
 
 fn unchanged(action: Action, old: &Profile) -> Action {
-    // A revision is never as large as an i64.
-    action.on("revision = :seen").with(":seen", number(i64::try_from(old.revision).unwrap_or(i64::MAX)))
+    action.on("revision = :seen").with(":seen", revision(old))
+}
+
+fn revision(profile: &Profile) -> AttributeValue {
+    AttributeValue::N(profile.revision.to_string())
 }
 
 impl Profiles for PeopleTable {
@@ -108,6 +112,29 @@ impl Profiles for PeopleTable {
             }
         }
         Ok(profiles)
+    }
+}
+
+impl ImageEditor for PeopleTable {
+    async fn set_image(&self, old: &Profile, image: Option<ImageId>) -> Result<bool> {
+        let revise = "SET revision = revision + :one";
+        let expression = if image.is_some() {
+            format!("{revise}, image = :image")
+        } else {
+            format!("{revise} REMOVE image")
+        };
+        let request = self
+            .table
+            .update_item(profile_key(old.user_id))
+            .update_expression(expression)
+            .condition_expression("revision = :seen")
+            .expression_attribute_values(":seen", revision(old))
+            .expression_attribute_values(":one", number(1));
+        let request = match image {
+            Some(image) => request.expression_attribute_values(":image", text(image)),
+            None => request,
+        };
+        self.table.held(request.send().await)
     }
 }
 

@@ -25,6 +25,7 @@ use tocsin_domain::{
     mail::EmailAddress,
     password::PasswordHash,
     person::Profile,
+    person_search::EmailIndex,
     secret::SecretHash,
     session::AccountReader,
     time::Timestamp,
@@ -33,6 +34,7 @@ use tocsin_domain::{
 use super::{
     Action, Item, Table, Transacted, has_expired, key, number, read, read_all, text, write, write_all,
 };
+use crate::aws::failed;
 
 /// Accounts, and what they are found by.
 #[derive(Clone, Debug)]
@@ -327,6 +329,18 @@ impl AccountFinder for UsersTable {
             Some(_) => account.into_iter().collect(),
             None => address.waiting.into_iter().map(|waiting| waiting.account.into()).collect(),
         })
+    }
+}
+
+impl EmailIndex for UsersTable {
+    async fn owner(&self, email: &EmailAddress) -> Result<Option<UserId>> {
+        // Without the registrations that wait: they have passwords, and are nobody yet.
+        let request = self.table.client.get_item().table_name(&self.table.name);
+        let request = request.set_key(Some(key(email_pk(email)))).projection_expression("user_id, expires_at");
+        let answer = request.consistent_read(true).send().await.map_err(failed(self.table.service))?;
+        let address: Option<Address> =
+            answer.item.map(|item| read_all("an address", item)).transpose()?;
+        Ok(address.filter(Address::is_verified).and_then(|address| address.user_id))
     }
 }
 

@@ -9,6 +9,7 @@ use tocsin_domain::{
     identity::{Identities, Identity, Linked, NewIdentity},
     ids::{SessionId, UserId},
     mail::EmailAddress,
+    person_search::EmailIndex,
     person::Profile,
     secret::SecretHash,
     session::{AccountReader, Session, Sessions},
@@ -102,6 +103,15 @@ impl AccountFinder for MemoryUsers {
         }
         let waiting = users.waiting.iter().rev().filter(|waiting| waiting.until > now);
         Ok(waiting.map(|waiting| &waiting.account).filter(of_email).take(MOST_WAITING).cloned().collect())
+    }
+}
+
+impl EmailIndex for MemoryUsers {
+    async fn owner(&self, email: &EmailAddress) -> Result<Option<UserId>> {
+        let users = self.users.lock();
+        let of_email =
+            |account: &&Account| account.email.as_ref().is_some_and(|other| other.key() == email.key());
+        Ok(users.verified.iter().find(of_email).map(|account| account.user_id))
     }
 }
 

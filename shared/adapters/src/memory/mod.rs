@@ -18,7 +18,7 @@ pub use self::{
     accounts::{MemorySessions, MemoryUsers},
     friendships::{MemoryFriendships, MemoryHiddenCache},
     outside::{MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryRateLimiter},
-    people::MemoryPeople,
+    people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},
     pushes::{MemoryDeliveries, MemoryDevices},
     subscriptions::{MemoryCategories, MemorySubscriptions},

@@ -1,13 +1,15 @@
-//! People.
+//! People, and their images.
 
 use std::collections::BTreeMap;
 
 use tocsin_domain::{
     Result,
-    ids::UserId,
+    ids::{ImageId, UserId},
+    mail::EmailAddress,
     person::{Profile, ProfileEditor, ProfileEraser, Profiles, Replaced},
     person_search::{NameEntry, NameIndex, NamePlace, Word},
-    time::Timestamp,
+    profile_image::{ImageEditor, ImageStore, StoredImage},
+    time::{self, Timestamp},
 };
 
 use super::Shared;
@@ -20,12 +22,19 @@ pub struct MemoryPeople {
 
 impl MemoryPeople {
     /// Stores a new person; answers whether there was none of this id.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn add(&self, profile: &Profile) -> bool {
         let mut people = self.people.lock();
         let is_new = !people.contains_key(&profile.user_id);
         people.entry(profile.user_id).or_insert_with(|| profile.clone());
         is_new
+    }
+
+    /// Gives a person another mail address, as part of the change of their account.
+    pub(crate) fn set_email(&self, id: UserId, email: &EmailAddress) {
+        if let Some(profile) = self.people.lock().get_mut(&id) {
+            (profile.email, profile.revision) = (Some(email.clone()), profile.revision + 1);
+        }
     }
 }
 
@@ -48,6 +57,42 @@ impl ProfileEditor for MemoryPeople {
         };
         *there = new.clone();
         Ok(Replaced::Done)
+    }
+}
+
+impl ImageEditor for MemoryPeople {
+    async fn set_image(&self, old: &Profile, image: Option<ImageId>) -> Result<bool> {
+        let new = Profile { image, revision: old.revision + 1, ..old.clone() };
+        Ok(self.replace(old, &new, time::now()).await? == Replaced::Done)
+    }
+}
+
+/// The bucket of profile images.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryImages {
+    images: Shared<BTreeMap<(UserId, ImageId), StoredImage>>,
+}
+
+impl MemoryImages {
+    /// Uploads an image.
+    pub fn upload(&self, owner: UserId, image: ImageId, stored: StoredImage) {
+        self.images.lock().insert((owner, image), stored);
+    }
+}
+
+impl ImageStore for MemoryImages {
+    async fn look(&self, owner: UserId, image: ImageId) -> Result<Option<StoredImage>> {
+        Ok(self.images.lock().get(&(owner, image)).cloned())
+    }
+
+    async fn of(&self, owner: UserId) -> Result<Vec<ImageId>> {
+        let images = self.images.lock();
+        Ok(images.keys().filter(|(of, _)| *of == owner).map(|(_, image)| *image).collect())
+    }
+
+    async fn remove(&self, owner: UserId, image: ImageId) -> Result<()> {
+        self.images.lock().remove(&(owner, image));
+        Ok(())
     }
 }
 

@@ -1,0 +1,29 @@
+//! `DELETE /v1/users/me?posts`: 202, and the caller's account is closed; what is kept of them is erased in the next
+//! minutes. Their posts stay, without a name, or are removed, as they choose.
+
+use std::process::ExitCode;
+
+use http::StatusCode;
+use tocsin_adapters::{dynamodb::UsersTable, redis::RedisRateLimiter, sqs::SqsDepartureQueue};
+use tocsin_domain::{
+    Result,
+    departure::{self, PostsLeft},
+    time,
+};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
+
+type Ports = (Callers, RedisRateLimiter, SqsDepartureQueue, UsersTable);
+
+fn main() -> ExitCode {
+    start::http(delete_me)
+}
+
+async fn delete_me((callers, limiter, queue, users): &Ports, request: &Request) -> Result<Response> {
+    let caller = request.caller(callers).await?;
+    limits::change(limiter, &caller).await?;
+    let mut query = request.query();
+    let posts = query.optional("posts", str::parse).unwrap_or(PostsLeft::Anonymise);
+    query.finish()?;
+    departure::depart(queue, users, &caller, posts, time::now()).await?;
+    Ok(Response::empty(StatusCode::ACCEPTED))
+}

@@ -1,0 +1,52 @@
+//! Consumes the queue of departures: erases what is kept of who leaves, and lets the log know of their posts.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{
+    dynamodb::{
+        DevicesTable, FriendshipsTable, NotificationsTable, PeopleTable, PostsTable, SessionsTable,
+        SubscriptionsTable, UsersTable,
+    },
+    kafka::KafkaPostLog,
+    redis::RedisTimelines,
+    s3::S3ImageStore,
+    sns::SnsPushGateway,
+    sqs::SqsDepartureQueue,
+};
+use tocsin_domain::{
+    Result,
+    departure::{self, AccountCloser as _, Departing, Departure, step},
+    notification::InboxEraser as _,
+    person::ProfileEraser as _,
+    time,
+    timeline::TimelineEraser as _,
+};
+use tocsin_lambda::start;
+
+type Ports = (Person, Things, Outside);
+type Person = (UsersTable, SessionsTable, PeopleTable, S3ImageStore, FriendshipsTable);
+type Things = (DevicesTable, SubscriptionsTable, NotificationsTable, PostsTable);
+type Outside = (SnsPushGateway, RedisTimelines, KafkaPostLog, SqsDepartureQueue);
+
+fn main() -> ExitCode {
+    start::messages(erase_account)
+}
+
+async fn erase_account((person, things, outside): &Ports, departure: Departure) -> Result<()> {
+    let (users, sessions, people, images, friendships) = person;
+    let (devices, subscriptions, inbox, posts) = things;
+    let (gateway, timelines, log, queue) = outside;
+    let (owner, now) = (departure.user_id, time::now());
+    let steps = vec![
+        step("account", users.close(owner)),
+        step("sessions", departure::erase_sessions(sessions, owner, now)),
+        step("devices", departure::erase_devices(devices, gateway, owner)),
+        step("subscriptions", departure::erase_subscriptions(subscriptions, owner)),
+        step("timeline", timelines.forget(owner)),
+        step("friendships", departure::erase_friendships(friendships, owner)),
+        step("notifications", inbox.erase(owner)),
+        step("profile", async { people.erase(owner).await.map(drop) }),
+        step("images", departure::erase_images(images, owner)),
+    ];
+    Departing { index: posts, posts, log, queue }.go_on(departure, steps, now).await
+}
