@@ -12,6 +12,7 @@ use tocsin_domain::{
     Error, Result,
     device::{self, Device, DeviceId, DeviceToken, Platform},
     ids::UserId,
+    notification::Because,
     post::Severity,
     push::{Endpoint, Published, Push, PushGateway},
 };
@@ -207,12 +208,16 @@ fn shortened(text: &str, characters: usize) -> String {
 }
 
 fn data(push: &Push) -> Value {
-    json!({
+    let mut data = json!({
         "post_id": push.post.post_id,
         "category": push.post.category,
         "severity": push.post.severity,
-        "subscription_id": push.because,
-    })
+    });
+    match push.because {
+        Because::Subscription { subscription_id } => data["subscription_id"] = json!(subscription_id),
+        Because::Shared { shared_by } => data["shared_by"] = json!(shared_by),
+    }
+    data
 }
 
 /// FCM's HTTP v1 message, as SNS takes it.
@@ -277,7 +282,7 @@ mod tests {
             (post.title, post.body) = (title.repeat(200), Some(title.repeat(body)));
             let because =
                 tocsin_conformance::fixtures::subscription(tocsin_conformance::fixtures::wish("fire"));
-            let because = because.subscription_id;
+            let because = Because::Subscription { subscription_id: because.subscription_id };
             let push = Push { post: post.clone(), because, time_to_live: Duration::from_hours(1) };
             for payload in [fitting(&push, fcm), fitting(&push, apns)] {
                 assert!(payload.len() <= MOST_BYTES, "{} bytes", payload.len());

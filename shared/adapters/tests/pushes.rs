@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
-use tocsin_adapters::memory::{MemoryDeliveries, MemoryDevices, MemoryPushGateway};
+use tocsin_adapters::memory::{MemoryDeliveries, MemoryDevices, MemoryInboxes, MemoryPushGateway};
 use tocsin_conformance::fixtures;
 use tocsin_domain::{
     Error, Result,
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
     ids::{SubscriptionId, UserId},
+    notification::Because,
     post::Post,
     push::{
         Deliveries, Delivery, Endpoint, Outcome, Published, Push, PushGateway, PushJob, PushKey,
@@ -54,9 +55,12 @@ impl Town {
 
     async fn push(&self, owner: UserId, post: Post, now: Timestamp) -> Tally {
         let subscription_id = fixtures::subscription(fixtures::wish("fire")).subscription_id;
-        let job = PushJob { post, recipients: vec![PushRecipient { user_id: owner, subscription_id }] };
+        let because = Because::Subscription { subscription_id };
+        let recipients = vec![PushRecipient { user_id: owner, because }];
+        let job = PushJob { post, recipients, told_at: None };
+        let inboxes = &MemoryInboxes::default();
         let Self { devices, deliveries, .. } = self;
-        Delivery { devices, gateway: self, deliveries }.deliver(&job, now).await
+        Delivery { devices, gateway: self, deliveries, inboxes }.deliver(&job, now).await
     }
 
     /// Where the pushes went.
@@ -183,7 +187,7 @@ async fn a_new_token_takes_the_endpoint_of_the_old_one_away() {
     town.put(ada, "new", now).await;
     let push = Push {
         post: fixtures::post(),
-        because: SubscriptionId::new(now),
+        because: Because::Subscription { subscription_id: SubscriptionId::new(now) },
         time_to_live: Duration::from_hours(1),
     };
     assert_eq!(town.gateway.publish(&old, &push).await.unwrap(), Published::EndpointMissing);
@@ -214,13 +218,7 @@ impl Deliveries for Unrecorded {
         self.deliveries.reserve(push, now).await
     }
 
-    async fn record(
-        &self,
-        push: &PushKey,
-        because: SubscriptionId,
-        outcome: Outcome,
-        now: Timestamp,
-    ) -> Result<()> {
+    async fn record(&self, push: &PushKey, because: Because, outcome: Outcome, now: Timestamp) -> Result<()> {
         let left =
             self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |times| times.checked_sub(1));
         match left {
@@ -242,9 +240,12 @@ async fn a_record_that_fails_for_a_moment_rings_nobody_twice() {
         let deliveries =
             Unrecorded { deliveries: MemoryDeliveries::default(), times: AtomicUsize::new(times) };
         let subscription_id = SubscriptionId::new(now);
-        let recipients = vec![PushRecipient { user_id: ada, subscription_id }];
-        let job = PushJob { post: fixtures::post(), recipients };
-        let delivery = Delivery { devices: &town.devices, gateway: &town, deliveries: &deliveries };
+        let because = Because::Subscription { subscription_id };
+        let recipients = vec![PushRecipient { user_id: ada, because }];
+        let job = PushJob { post: fixtures::post(), recipients, told_at: None };
+        let inboxes = MemoryInboxes::default();
+        let delivery =
+            Delivery { devices: &town.devices, gateway: &town, deliveries: &deliveries, inboxes: &inboxes };
         assert_eq!(
             delivery.deliver(&job, now).await,
             RUNG,

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
-    MemoryDeliveries, MemoryDevices, MemoryPostCache, MemoryPosts, MemoryPushGateway, MemorySubscriptions,
-    MemoryTimelines,
+    MemoryDeliveries, MemoryDevices, MemoryFriendships, MemoryHiddenCache, MemoryInboxes, MemoryPostCache,
+    MemoryPosts, MemoryPushGateway, MemorySubscriptions, MemoryTimelines,
 };
 use tocsin_conformance::fixtures;
 use tocsin_domain::{
     Error, Result,
     cursor::{Cursor, Limit, Page},
     device::{self, Device, DeviceId, DeviceToken, Platform},
+    friendship::{Hidden, HiddenCache, HiddenPeople},
     ids::{PostId, UserId},
+    notification::{Because, Inbox as _, Notification},
     place::Circle,
     post::Post,
     post_log::PostChange,
@@ -61,6 +63,26 @@ impl tocsin_domain::posts::PostCache for Away {
     }
 }
 
+impl Hidden for Away {
+    async fn of(&self, _: UserId) -> Result<HiddenPeople> {
+        away()
+    }
+}
+
+impl HiddenCache for Away {
+    async fn get(&self, _: UserId) -> Result<Option<HiddenPeople>> {
+        away()
+    }
+
+    async fn put(&self, _: UserId, _: &HiddenPeople) -> Result<()> {
+        away()
+    }
+
+    async fn set_aside(&self, _: &[UserId]) -> Result<()> {
+        away()
+    }
+}
+
 impl Timelines for Away {
     async fn page(&self, _: UserId, _: Option<PostId>, _: usize) -> Result<Option<timeline::CachedPage>> {
         away()
@@ -88,6 +110,7 @@ struct Town {
     stored: MemoryPosts,
     cache: MemoryPostCache,
     timelines: MemoryTimelines,
+    hidden_cache: MemoryHiddenCache,
 }
 
 impl Town {
@@ -98,6 +121,7 @@ impl Town {
             stored: MemoryPosts::default(),
             cache: MemoryPostCache::default(),
             timelines: MemoryTimelines::default().with_capacity(capacity),
+            hidden_cache: MemoryHiddenCache::default(),
         };
         let subscription = fixtures::subscription(fixtures::wish(fixtures::post().category.as_str()));
         town.subscriptions.add(town.reader, &subscription, &fixtures::keys(&subscription)).await.unwrap();
@@ -115,8 +139,10 @@ impl Town {
     }
 
     async fn page(&self, before: Option<Cursor>, limit: &str) -> Page<TimelineItem> {
-        let Self { reader, subscriptions, stored, cache, timelines } = self;
-        let reading = Reading { timelines, subscriptions, index: stored, cache, posts: stored };
+        let Self { reader, subscriptions, stored, cache, timelines, .. } = self;
+        let (hidden_cache, hidden) = (&self.hidden_cache, &MemoryFriendships::default());
+        let reading =
+            Reading { timelines, subscriptions, index: stored, cache, posts: stored, hidden_cache, hidden };
         reading.page(*reader, before, Limit::parse(limit).unwrap(), time::now()).await.unwrap()
     }
 
@@ -151,6 +177,8 @@ async fn a_warm_timeline_is_read_from_the_cache_alone() {
         index: &Away,
         cache: &Away,
         posts: &Away,
+        hidden_cache: &town.hidden_cache,
+        hidden: &Away,
     };
     let page = warm.page(town.reader, None, Limit::default(), time::now()).await.unwrap();
     assert_eq!((page.items.len(), page.next_cursor), (10, None));
@@ -162,7 +190,15 @@ async fn without_the_cache_the_storage_serves_the_same() {
     town.page(None, "20").await;
     town.load(&posts(10)).await;
     let Town { reader, subscriptions, stored, .. } = &town;
-    let cold = Reading { timelines: &Away, subscriptions, index: stored, cache: &Away, posts: stored };
+    let cold = Reading {
+        timelines: &Away,
+        subscriptions,
+        index: stored,
+        cache: &Away,
+        posts: stored,
+        hidden_cache: &Away,
+        hidden: &MemoryFriendships::default(),
+    };
     let page = cold.page(*reader, None, Limit::default(), time::now()).await.unwrap();
     assert_eq!(page, town.page(None, "20").await);
 }
@@ -222,7 +258,8 @@ async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
     let (devices, gateway, deliveries) =
         (MemoryDevices::default(), Flaky::default(), MemoryDeliveries::default());
     let now = time::now();
-    let because = fixtures::subscription(fixtures::wish("fire")).subscription_id;
+    let subscription_id = fixtures::subscription(fixtures::wish("fire")).subscription_id;
+    let because = Because::Subscription { subscription_id };
     let mut recipients = Vec::new();
     for number in 0..5 {
         let user_id = fixtures::user();
@@ -231,10 +268,12 @@ async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
             let device_id = device_id.parse().unwrap();
             device::put(&devices, &gateway, user_id, device_id, token, now).await.unwrap();
         }
-        recipients.push(PushRecipient { user_id, subscription_id: because });
+        recipients.push(PushRecipient { user_id, because });
     }
-    let job = PushJob { post: fixtures::post(), recipients };
-    let delivery = Delivery { devices: &devices, gateway: &gateway, deliveries: &deliveries };
+    let job = PushJob { post: fixtures::post(), recipients, told_at: None };
+    let inboxes = MemoryInboxes::default();
+    let delivery =
+        Delivery { devices: &devices, gateway: &gateway, deliveries: &deliveries, inboxes: &inboxes };
     let mut tries = 0;
     while delivery.deliver(&job, now).await.failed > 0 {
         tries += 1;
@@ -248,6 +287,14 @@ async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
         assert_eq!(tally, Tally { done: 10, ..Tally::default() });
     }
     assert_eq!(gateway.gateway.pushes().len(), 10);
+    for PushRecipient { user_id, .. } in &job.recipients {
+        let inbox = inboxes.newest(*user_id, None, 10, now).await.unwrap();
+        assert_eq!(
+            inbox,
+            [Notification::new(job.post.post_id, because, now)],
+            "one of each post, however often"
+        );
+    }
 }
 
 proptest! {
@@ -278,7 +325,7 @@ proptest! {
             let (mut found, mut before) = (Vec::new(), None);
             loop {
                 let near = Near { circle, category: None, limit: Limit::parse(&limit.to_string()).unwrap(), before };
-                let page = near.list(&stored, &cache, &stored, now).await.unwrap();
+                let page = near.list(&stored, &cache, &stored, &HiddenPeople::new(), now).await.unwrap();
                 found.extend(page.items.iter().map(|item| item.post.post_id));
                 let Some(cursor) = page.next_cursor else { break };
                 before = Some(Cursor::decode(&cursor, Near::scope(circle, None)).unwrap());

@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod fixtures;
 pub mod friendships;
+pub mod notifications;
 pub mod people;
 pub mod posts;
 pub mod pushes;

@@ -6,6 +6,7 @@ use futures::future::join;
 use tocsin_domain::{
     device::{Device, DeviceEditor, DeviceToken, Platform},
     ids::{PostId, SubscriptionId},
+    notification::Because,
     push::{Deliveries, Endpoint, Outcome, PushKey, RESERVED_SECONDS, Reservation},
     time::{self, Timestamp},
 };
@@ -112,7 +113,7 @@ pub async fn deliveries(deliveries: &impl Deliveries) {
     let now = time::now();
     let push = PushKey { post_id: PostId::new(now), user_id: user(), device_id: "phone".parse().unwrap() };
     let other = PushKey { device_id: "pad".parse().unwrap(), ..push.clone() };
-    let because = SubscriptionId::new(now);
+    let because = Because::Subscription { subscription_id: SubscriptionId::new(now) };
     let reserve = async |push: &PushKey, at| deliveries.reserve(push, at).await.unwrap();
     assert_eq!(reserve(&push, now).await, Reservation::Ours);
     assert_eq!(reserve(&push, now).await, Reservation::Held);

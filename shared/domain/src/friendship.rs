@@ -250,7 +250,11 @@ pub async fn change(
     now: Timestamp,
 ) -> Result<Relation> {
     if me == other {
-        return Err(oneself().into());
+        return match action {
+            Action::Request | Action::Accept | Action::Block => Err(oneself("{user_id}").into()),
+            // Nobody is anything to themselves.
+            Action::Remove | Action::Unblock | Action::Forget => Ok(Relation::default()),
+        };
     }
     for _ in 0..ROUNDS {
         let old = between(editor, me, other).await?;
@@ -267,10 +271,10 @@ pub async fn change(
     Err(Error::unavailable("friendships", "a friendship is changed by many at once"))
 }
 
-/// Whoever is asked, blocked or befriended is another.
+/// Whoever is asked, blocked or befriended is another. They are named at this pointer.
 #[must_use]
-pub fn oneself() -> Refusal {
-    Refusal::invalid(vec![Invalid::new("oneself", "must be another person").at("/user_id")])
+pub fn oneself(pointer: &str) -> Refusal {
+    Refusal::invalid(vec![Invalid::new("oneself", "must be another person").at(pointer)])
 }
 
 fn too_many(new: &Relation) -> Refusal {

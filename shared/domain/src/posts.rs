@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -18,6 +18,7 @@ use crate::{
     category::{self, Categories, CategoryName},
     cursor::{Cursor, Limit, Page, Scope},
     error::{Invalid, Kind},
+    friendship::HiddenPeople,
     ids::{PostId, UserId},
     place::{Cell, Circle, Point},
     post::{Author, NewPost, Post, Severity, Tags},
@@ -119,6 +120,9 @@ pub struct PlaceEntry {
     pub severity: Severity,
     /// Where it happens.
     pub location: Point,
+    /// Who wrote it, so that posts of hidden people are passed over here. An entry from before this was told has none.
+    #[serde(default)]
+    pub author: Option<UserId>,
 }
 
 impl Happening for PlaceEntry {
@@ -149,7 +153,14 @@ impl PlaceEntry {
             tags: post.tags.clone(),
             severity: post.severity,
             location: post.location,
+            author: post.author.as_ref().map(|author| author.user_id),
         }
+    }
+
+    /// Whether its author is nobody who is hidden.
+    #[must_use]
+    pub fn is_shown(&self, hidden: &HiddenPeople) -> bool {
+        self.author.is_none_or(|author| !hidden.contains(&author))
     }
 }
 
@@ -398,10 +409,17 @@ fn fingerprint(new: &NewPost) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{new:?}")))
 }
 
-/// Reads one post, from the cache or the storage.
-pub async fn get(cache: &impl PostCache, posts: &impl Posts, id: PostId) -> Result<Post> {
-    let found = read(cache, posts, &[id]).await?;
-    found.into_iter().next().ok_or_else(|| Refusal::not_found("post").into())
+/// Reads one post, from the cache or the storage. One by somebody who is hidden is not found.
+pub async fn get(
+    cache: &impl PostCache,
+    posts: &impl Posts,
+    hidden: impl Future<Output = Result<HiddenPeople>>,
+    id: PostId,
+) -> Result<Post> {
+    let ids = [id];
+    let (found, hidden) = try_join(read(cache, posts, &ids), hidden).await?;
+    let found = found.into_iter().find(|post| is_shown(post, &hidden));
+    found.ok_or_else(|| Refusal::not_found("post").into())
 }
 
 /// Reads posts, each from the cache or the storage, in the order of `ids`. What the cache lacked is put there; where it
@@ -432,6 +450,12 @@ pub async fn read(cache: &impl PostCache, posts: &impl Posts, ids: &[PostId]) ->
 #[must_use]
 pub fn is_listed(post: &Post, now: Timestamp) -> bool {
     post.expires_at.is_none_or(|expires| expires > now)
+}
+
+/// Whether a post is by nobody who is hidden.
+#[must_use]
+pub fn is_shown(post: &Post, hidden: &HiddenPeople) -> bool {
+    post.author.as_ref().is_none_or(|author| !hidden.contains(&author.user_id))
 }
 
 /// A list of posts around a point.
@@ -466,12 +490,13 @@ impl Near {
         Scope::of(numbers.into_iter().chain(category.map(ToString::to_string)))
     }
 
-    /// The posts in the circle, newest first.
+    /// The posts in the circle, newest first, without those of people who are hidden.
     pub async fn list(
         &self,
         index: &impl PlaceIndex,
         cache: &impl PostCache,
         posts: &impl Posts,
+        hidden: &HiddenPeople,
         now: Timestamp,
     ) -> Result<Page<NearPost>> {
         let mut newest =
@@ -479,13 +504,15 @@ impl Near {
         let wanted = |entry: &PlaceEntry| {
             self.circle.contains(entry.location)
                 && self.category.as_ref().is_none_or(|category| *category == entry.category)
+                && entry.is_shown(hidden)
         };
         let scope = Self::scope(self.circle, self.category.as_ref());
         let mut items: Vec<NearPost> = Vec::new();
         loop {
             let found = newest.take(self.limit.and_one() - items.len(), wanted).await?;
             let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
-            let listed = read(cache, posts, &ids).await?.into_iter().filter(|post| is_listed(post, now));
+            let read = read(cache, posts, &ids).await?.into_iter();
+            let listed = read.filter(|post| is_listed(post, now) && is_shown(post, hidden));
             items.extend(listed.map(|post| {
                 let distance_m = (self.circle.centre().distance_m(post.location) * 10.0).round() / 10.0;
                 NearPost { post, distance_m }

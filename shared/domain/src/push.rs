@@ -16,7 +16,9 @@ use crate::{
     Error, Result,
     audience::{self, Audience},
     device::{self, Device, DeviceEditor, DeviceId, DeviceToken},
-    ids::{PostId, SubscriptionId, UserId},
+    friendship::Hidden,
+    ids::{PostId, UserId},
+    notification::{Because, Inboxes, Notification},
     post::Post,
     posts,
     time::{self, Timestamp},
@@ -35,6 +37,9 @@ pub struct PushJob {
     pub post: Post,
     /// Up to [`PushJob::MOST_RECIPIENTS`].
     pub recipients: Vec<PushRecipient>,
+    /// When they were to be told, where that is not when the post was made: it was shared later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Timestamp>,
 }
 
 /// Whose phone rings, and why.
@@ -42,30 +47,45 @@ pub struct PushJob {
 pub struct PushRecipient {
     /// The user.
     pub user_id: UserId,
-    /// The subscription that matched.
-    pub subscription_id: SubscriptionId,
+    /// Why: in the same object, as `subscription_id` or `shared_by`.
+    #[serde(flatten)]
+    pub because: Because,
 }
 
 impl PushJob {
     /// How many recipients one job has: enough to be worth a message, few enough for one invocation's time.
     pub const MOST_RECIPIENTS: usize = 50;
+
+    fn told_at(&self) -> Timestamp {
+        self.told_at.unwrap_or(self.post.created_at)
+    }
 }
 
-/// Queues the pushes of a post: to its audience, but not to its author. Answers how many people that is.
-pub async fn notify(audience: &impl Audience, queue: &impl PushQueue, post: &Post) -> Result<usize> {
+/// Queues the pushes of a post: to its audience, but not to its author, and to nobody who is hidden from them. Answers how
+/// many people that is.
+pub async fn notify(
+    audience: &impl Audience,
+    hidden: &impl Hidden,
+    queue: &impl PushQueue,
+    post: &Post,
+) -> Result<usize> {
     let author = post.author.as_ref().map(|author| author.user_id);
-    let recipients: Vec<_> = audience::of(audience, post)
+    let mut recipients: Vec<_> = audience::of(audience, post)
         .await?
         .into_iter()
         .filter(|recipient| Some(recipient.user_id) != author)
         .filter_map(|recipient| {
-            let subscription_id = recipient.push_because?;
-            Some(PushRecipient { user_id: recipient.user_id, subscription_id })
+            let because = Because::Subscription { subscription_id: recipient.push_because? };
+            Some(PushRecipient { user_id: recipient.user_id, because })
         })
         .collect();
+    if let Some(author) = author.filter(|_| !recipients.is_empty()) {
+        let hidden = hidden.of(author).await?;
+        recipients.retain(|recipient| !hidden.contains(&recipient.user_id));
+    }
     let jobs: Vec<_> = recipients
         .chunks(PushJob::MOST_RECIPIENTS)
-        .map(|recipients| PushJob { post: post.clone(), recipients: recipients.to_vec() })
+        .map(|some| PushJob { post: post.clone(), recipients: some.to_vec(), told_at: None })
         .collect();
     if !jobs.is_empty() {
         queue.enqueue(&jobs).await?;
@@ -101,7 +121,7 @@ pub struct Push {
     /// The post. A later push of the same post takes the place of the one before.
     pub post: Post,
     /// Why this person gets it.
-    pub because: SubscriptionId,
+    pub because: Because,
     /// How long it is worth delivering.
     pub time_to_live: Duration,
 }
@@ -125,7 +145,7 @@ pub trait Deliveries: Sync {
     fn record(
         &self,
         push: &PushKey,
-        because: SubscriptionId,
+        because: Because,
         outcome: Outcome,
         now: Timestamp,
     ) -> impl Future<Output = Result<()>> + Send;
@@ -172,20 +192,22 @@ pub enum Outcome {
 
 /// How many of a job's recipients are served at once.
 const CONCURRENT_RECIPIENTS: usize = 16;
-/// How long after a post its push is worth delivering, in seconds: a day.
+/// How long after a post was made, or shared, its push is worth delivering, in seconds: a day.
 const TIME_TO_LIVE_SECONDS: u64 = 24 * 60 * 60;
 /// How often it is tried to record what became of a push: without the record it may be sent again.
 const MOST_RECORDINGS: usize = 3;
 
 /// The ports of [`Delivery::deliver`].
 #[derive(Debug)]
-pub struct Delivery<'a, D, G, R> {
+pub struct Delivery<'a, D, G, R, I> {
     /// The recipients' devices.
     pub devices: &'a D,
     /// The way to them.
     pub gateway: &'a G,
     /// What was sent.
     pub deliveries: &'a R,
+    /// Where everybody can read later what was pushed to them.
+    pub inboxes: &'a I,
 }
 
 /// What became of a job's pushes.
@@ -201,8 +223,9 @@ pub struct Tally {
     pub failed: usize,
 }
 
-impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
-    /// Sends a job's pushes. One that fails does not hold up the others; the job is done when none failed.
+impl<D: DeviceEditor, G: PushGateway, R: Deliveries, I: Inboxes> Delivery<'_, D, G, R, I> {
+    /// Sends a job's pushes, and adds each to its recipient's inbox, also of who has no device. One that fails does not
+    /// hold up the others; the job is done when none failed.
     pub async fn deliver(&self, job: &PushJob, now: Timestamp) -> Tally {
         let one = |recipient: PushRecipient| async move {
             let devices = match self.devices.of(recipient.user_id).await {
@@ -214,9 +237,9 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
             };
             let mut tally = Tally::default();
             // A phone is not told of what happened before it was there: the log can be replayed long after.
-            let there = devices.into_iter().filter(|device| device.created_at <= job.post.created_at);
+            let there = devices.into_iter().filter(|device| device.created_at <= job.told_at());
             for device in there {
-                match self.ring(&job.post, recipient, &device, now).await {
+                match self.ring(job, recipient, &device, now).await {
                     Ok(Some(Outcome::Pushed)) => tally.pushed += 1,
                     Ok(Some(Outcome::DeviceGone | Outcome::Expired)) => tally.refused += 1,
                     Ok(None) => tally.done += 1,
@@ -225,6 +248,10 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
                         tally.failed += 1;
                     }
                 }
+            }
+            if let Err(error) = self.remember(job, recipient, now).await {
+                tracing::warn!(%error, user_id = %recipient.user_id, "a push is not in its recipient's inbox");
+                tally.failed += 1;
             }
             tally
         };
@@ -235,15 +262,26 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
             .await
     }
 
+    /// Adds what is pushed to its recipient's inbox, unless it is there, or is not pushed any more. What was shared has been
+    /// added by who shared it.
+    async fn remember(&self, job: &PushJob, recipient: PushRecipient, now: Timestamp) -> Result<()> {
+        let PushRecipient { user_id, because } = recipient;
+        let is_pushed = matches!(because, Because::Subscription { .. });
+        if is_pushed && time_to_live(job, now).is_some() {
+            self.inboxes.add(user_id, &Notification::new(job.post.post_id, because, now)).await?;
+        }
+        Ok(())
+    }
+
     /// Rings one device, unless it has rung: `None` says so.
     async fn ring(
         &self,
-        post: &Post,
+        job: &PushJob,
         recipient: PushRecipient,
         device: &Device,
         now: Timestamp,
     ) -> Result<Option<Outcome>> {
-        let user_id = recipient.user_id;
+        let (PushRecipient { user_id, because }, post) = (recipient, &job.post);
         let key = PushKey { post_id: post.post_id, user_id, device_id: device.device_id.clone() };
         match self.deliveries.reserve(&key, now).await? {
             Reservation::Ours => {}
@@ -252,9 +290,9 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
                 return Err(Error::unavailable("deliveries", "another try holds this push"));
             }
         }
-        let sent = match time_to_live(post, now) {
+        let sent = match time_to_live(job, now) {
             Some(time_to_live) => {
-                let push = Push { post: post.clone(), because: recipient.subscription_id, time_to_live };
+                let push = Push { post: post.clone(), because, time_to_live };
                 self.send(push, user_id, device.clone()).await
             }
             None => Ok(Outcome::Expired),
@@ -267,13 +305,13 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
                 return Err(error);
             }
         };
-        self.record(&key, recipient.subscription_id, outcome, now).await;
+        self.record(&key, because, outcome, now).await;
         Ok(Some(outcome))
     }
 
     /// Records what became of a push. Where that fails, the push is done all the same: to fail the job would send it
     /// again for certain, and without a record it is sent again only if the job comes again.
-    async fn record(&self, key: &PushKey, because: SubscriptionId, outcome: Outcome, now: Timestamp) {
+    async fn record(&self, key: &PushKey, because: Because, outcome: Outcome, now: Timestamp) {
         for _ in 0..MOST_RECORDINGS {
             let Err(error) = self.deliveries.record(key, because, outcome, now).await else { return };
             tracing::warn!(%error, post_id = %key.post_id, device_id = %key.device_id, "a push is not recorded");
@@ -309,9 +347,10 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries> Delivery<'_, D, G, R> {
     }
 }
 
-/// How long the push of a post is still worth delivering, if it is.
-fn time_to_live(post: &Post, now: Timestamp) -> Option<Duration> {
-    let stale = time::after(post.created_at, TIME_TO_LIVE_SECONDS);
+/// How long the pushes of a job are still worth delivering, if they are.
+fn time_to_live(job: &PushJob, now: Timestamp) -> Option<Duration> {
+    let post = &job.post;
+    let stale = time::after(job.told_at(), TIME_TO_LIVE_SECONDS);
     let end = post.expires_at.map_or(stale, |expires| expires.min(stale));
     let left = Duration::try_from(now.duration_until(end)).ok()?;
     (posts::is_listed(post, now) && !left.is_zero()).then_some(left)

@@ -23,7 +23,9 @@ use crate::{
     Error, Result,
     audience::{self, Audience, Recipient},
     cursor::{Cursor, Limit, Page, Scope},
+    friendship::{self, Hidden, HiddenCache, HiddenPeople},
     ids::{PostId, SubscriptionId, UserId},
+    notification::Because,
     post::Post,
     post_log::PostChange,
     posts::{
@@ -98,6 +100,8 @@ pub struct CachedPage {
     pub posts: Vec<Post>,
     /// The timeline holds every matching post that is newer than this.
     pub floor: Timestamp,
+    /// Who is hidden from its owner, if that is at hand together with it.
+    pub hidden: Option<HiddenPeople>,
 }
 
 /// The floor of a timeline that holds everything.
@@ -113,13 +117,6 @@ pub struct TimelineItem {
     pub because: Because,
 }
 
-/// Why somebody is told of a post.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Because {
-    /// The subscription that matched.
-    pub subscription_id: SubscriptionId,
-}
-
 /// Which list a user's timeline is.
 #[must_use]
 pub fn scope(owner: UserId) -> Scope {
@@ -128,7 +125,7 @@ pub fn scope(owner: UserId) -> Scope {
 
 /// The ports of [`Reading::page`].
 #[derive(Debug)]
-pub struct Reading<'a, T, S, I, C, P> {
+pub struct Reading<'a, T, S, I, C, P, K, H> {
     /// The cached timelines.
     pub timelines: &'a T,
     /// The owner's subscriptions.
@@ -139,11 +136,25 @@ pub struct Reading<'a, T, S, I, C, P> {
     pub cache: &'a C,
     /// The stored posts.
     pub posts: &'a P,
+    /// Who is hidden from the owner, at hand.
+    pub hidden_cache: &'a K,
+    /// Who is.
+    pub hidden: &'a H,
 }
 
-impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Reading<'_, T, S, I, C, P> {
+impl<T, S, I, C, P, K, H> Reading<'_, T, S, I, C, P, K, H>
+where
+    T: Timelines,
+    S: Subscriptions,
+    I: PlaceIndex,
+    C: PostCache,
+    P: Posts,
+    K: HiddenCache,
+    H: Hidden,
+{
     /// A page of a user's timeline: from the cache where it reaches, and from the storage beyond. Without the cache, the
-    /// storage serves alone.
+    /// storage serves alone. A cached timeline has the posts of hidden people too, and shows them again to who is hidden no
+    /// longer.
     pub async fn page(
         &self,
         owner: UserId,
@@ -152,12 +163,19 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
         now: Timestamp,
     ) -> Result<Page<TimelineItem>> {
         let (mut items, mut last, mut rebuilt) = (Vec::new(), before.map(|cursor| cursor.0), false);
+        let mut hidden = None;
         loop {
             let wanted = limit.and_one() - items.len();
-            let cached = self.timelines.page(owner, last, wanted).await.unwrap_or_else(|error| {
+            let mut cached = self.timelines.page(owner, last, wanted).await.unwrap_or_else(|error| {
                 tracing::warn!(cache_unavailable = true, %error, "the timelines failed: this one is read from the storage");
                 None
             });
+            let at_hand = cached.as_mut().and_then(|page| page.hidden.take());
+            let people = match hidden.take().or(at_hand) {
+                Some(people) => people,
+                None => friendship::hidden_from(self.hidden_cache, self.hidden, owner).await?,
+            };
+            let people = hidden.insert(people);
             let Some(cached) = cached.filter(|page| page.floor <= now) else {
                 if last.is_none() && !rebuilt {
                     rebuilt = self.rebuild_alone(owner).await;
@@ -170,7 +188,7 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
             let ended = cached.entries.len() < wanted;
             last = cached.entries.last().map(|entry| entry.post_id).or(last);
             let posts = self.fill(&cached).await?;
-            items.extend(cached.entries.iter().filter_map(|entry| item(&posts, *entry, now)));
+            items.extend(cached.entries.iter().filter_map(|entry| item(&posts, *entry, people, now)));
             if items.len() > limit.get() || (ended && cached.floor == WHOLE) {
                 return Ok(Page::cut(items, limit, scope(owner), |item| item.post.post_id));
             }
@@ -178,7 +196,8 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
                 break;
             }
         }
-        self.read_stored(owner, items, last, limit, now).await
+        let hidden = hidden.unwrap_or_default();
+        self.read_stored(owner, items, last, limit, &hidden, now).await
     }
 
     /// The posts of a cached page: those at hand, and the others from the storage.
@@ -199,19 +218,21 @@ impl<T: Timelines, S: Subscriptions, I: PlaceIndex, C: PostCache, P: Posts> Read
         mut items: Vec<TimelineItem>,
         last: Option<PostId>,
         limit: Limit,
+        hidden: &HiddenPeople,
         now: Timestamp,
     ) -> Result<Page<TimelineItem>> {
         let subscriptions = self.subscriptions.of(owner).await?;
         let mut newest = Newest::new(self.index, keys(&subscriptions), last);
         loop {
-            let wanted = |entry: &PlaceEntry| because(&subscriptions, entry).is_some();
+            let wanted = |entry: &PlaceEntry| entry.is_shown(hidden) && because(&subscriptions, entry).is_some();
             let found = newest.take(limit.and_one() - items.len(), wanted).await?;
             let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
             let posts = posts::read(self.cache, self.posts, &ids).await?;
-            let listed = posts.into_iter().filter(|post| posts::is_listed(post, now));
+            let listed =
+                posts.into_iter().filter(|post| posts::is_listed(post, now) && posts::is_shown(post, hidden));
             items.extend(listed.filter_map(|post| {
                 let subscription_id = because(&subscriptions, &post)?;
-                Some(TimelineItem { post, because: Because { subscription_id } })
+                Some(TimelineItem { post, because: Because::Subscription { subscription_id } })
             }));
             let full = items.len() > limit.get();
             match found.more_after {
@@ -262,9 +283,15 @@ fn because(subscriptions: &[Subscription], post: &impl Happening) -> Option<Subs
     matching.map(|subscription| subscription.subscription_id).min()
 }
 
-fn item(posts: &HashMap<PostId, Post>, entry: Entry, now: Timestamp) -> Option<TimelineItem> {
+fn item(
+    posts: &HashMap<PostId, Post>,
+    entry: Entry,
+    hidden: &HiddenPeople,
+    now: Timestamp,
+) -> Option<TimelineItem> {
     let post = posts.get(&entry.post_id).filter(|post| posts::is_listed(post, now))?;
-    Some(TimelineItem { post: post.clone(), because: Because { subscription_id: entry.because } })
+    let because = Because::Subscription { subscription_id: entry.because };
+    posts::is_shown(post, hidden).then(|| TimelineItem { post: post.clone(), because })
 }
 
 /// The ports of [`Loading::load`].

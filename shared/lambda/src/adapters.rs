@@ -8,6 +8,7 @@ use tocsin_adapters::{
     aws::{self, SdkConfig},
     dynamodb::{
         CategoriesTable, DeliveriesTable, DevicesTable, FriendshipsTable, IdempotencyTable, Newcomers,
+        NotificationsTable,
         PeopleEditor, PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
@@ -43,6 +44,7 @@ tables! {
     DevicesTable = "DEVICES_TABLE";
     FriendshipsTable = "FRIENDSHIPS_TABLE";
     IdempotencyTable = "IDEMPOTENCY_TABLE";
+    NotificationsTable = "NOTIFICATIONS_TABLE";
     PeopleTable = "PEOPLE_TABLE";
     PostsTable = "POSTS_TABLE";
     SessionsTable = "SESSIONS_TABLE";

@@ -116,6 +116,11 @@ fn title(code: &str, status: StatusCode) -> &'static str {
         "idempotency_key_reused" => "The idempotency key stands for another post",
         "too_many_subscriptions" => "There are as many subscriptions as there can be",
         "too_many_devices" => "There are as many devices as there can be",
+        "too_many_friends" => "There are as many friends as there can be",
+        "too_many_friendship_requests" => "There are as many requests as there can be",
+        "too_many_blocks" => "There are as many blocks as there can be",
+        "no_friendship_request" => "They have not asked for it",
+        "friends_not_shown" => "Their friends are not shown to you",
         "log_unavailable" => "The log did not confirm the post",
         "mail_unavailable" => "The mail could not be sent",
         _ => match status {

@@ -1,13 +1,13 @@
 //! `GET /v1/posts?lat&lon&radius_m&category&limit&cursor`: 200 with a page of the posts near a point, the newest first,
-//! each with its distance; 304.
+//! each with its distance, without those of people who are hidden from the caller; 304.
 
 use std::process::ExitCode;
 
 use tocsin_adapters::{
-    dynamodb::PostsTable,
-    redis::{RedisPostCache, RedisRateLimiter},
+    dynamodb::{FriendshipsTable, PostsTable},
+    redis::{RedisHiddenCache, RedisPostCache, RedisRateLimiter},
 };
-use tocsin_domain::{Refusal, Result, posts::Near, time};
+use tocsin_domain::{Refusal, Result, friendship::hidden_from, posts::Near, time};
 use tocsin_lambda::{
     callers::Callers,
     limits,
@@ -16,15 +16,20 @@ use tocsin_lambda::{
     start,
 };
 
-type Ports = (Callers, RedisRateLimiter, RedisPostCache, PostsTable);
+type Ports = (Callers, RedisRateLimiter, RedisPostCache, PostsTable, RedisHiddenCache, FriendshipsTable);
 
 fn main() -> ExitCode {
     start::http(list_posts)
 }
 
-async fn list_posts((callers, limiter, cache, stored): &Ports, request: &Request) -> Result<Response> {
+async fn list_posts(ports: &Ports, request: &Request) -> Result<Response> {
+    let (callers, limiter, cache, stored, hidden_cache, friendships) = ports;
     let caller = request.caller(callers).await?;
-    let page = async { near(request)?.list(stored, cache, stored, time::now()).await };
+    let page = async {
+        let near = near(request)?;
+        let hidden = hidden_from(hidden_cache, friendships, caller.user_id).await?;
+        near.list(stored, cache, stored, &hidden, time::now()).await
+    };
     let page = limits::read(limiter, &caller, page).await?;
     Response::read(request, Caching::Private, &page)
 }

@@ -1,10 +1,10 @@
-//! Consumes the queue of pushes: sends each job's, once to each device. A job of which some failed is tried again, for
-//! those alone.
+//! Consumes the queue of pushes: sends each job's, once to each device, and adds them to people's inboxes. A job of which
+//! some failed is tried again, for those alone.
 
 use std::process::ExitCode;
 
 use tocsin_adapters::{
-    dynamodb::{DeliveriesTable, DevicesTable},
+    dynamodb::{DeliveriesTable, DevicesTable, NotificationsTable},
     sns::SnsPushGateway,
 };
 use tocsin_domain::{
@@ -17,14 +17,14 @@ use tocsin_lambda::{
     start,
 };
 
-type Ports = (DevicesTable, SnsPushGateway, DeliveriesTable);
+type Ports = (DevicesTable, SnsPushGateway, DeliveriesTable, NotificationsTable);
 
 fn main() -> ExitCode {
     start::messages(deliver_push)
 }
 
-async fn deliver_push((devices, gateway, deliveries): &Ports, job: PushJob) -> Result<()> {
-    let delivery = Delivery { devices, gateway, deliveries };
+async fn deliver_push((devices, gateway, deliveries, inboxes): &Ports, job: PushJob) -> Result<()> {
+    let delivery = Delivery { devices, gateway, deliveries, inboxes };
     let tally = delivery.deliver(&job, time::now()).await;
     metrics::count(Metric::PushesDelivered, tally.pushed);
     metrics::count(Metric::PushesRefused, tally.refused);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use futures::{StreamExt as _, stream};
-use tocsin_adapters::{dynamodb::SubscriptionsTable, sqs::SqsPushQueue};
+use tocsin_adapters::{dynamodb::{FriendshipsTable, SubscriptionsTable}, sqs::SqsPushQueue};
 use tocsin_domain::{Result, post_log::PostChange, push};
 use tocsin_lambda::{
     metrics::{self, Metric},
@@ -13,16 +13,16 @@ use tocsin_lambda::{
 /// How many posts' audiences are found at once.
 const CONCURRENT: usize = 8;
 
-type Ports = (SubscriptionsTable, SqsPushQueue);
+type Ports = (SubscriptionsTable, FriendshipsTable, SqsPushQueue);
 
 fn main() -> ExitCode {
     start::changes(notify_subscribers)
 }
 
-async fn notify_subscribers((audience, queue): &Ports, changes: &[PostChange]) -> Vec<Result<()>> {
+async fn notify_subscribers((audience, hidden, queue): &Ports, changes: &[PostChange]) -> Vec<Result<()>> {
     let notify = |change: &PostChange| async move {
         match change.created() {
-            Some(post) => push::notify(audience, queue, post).await,
+            Some(post) => push::notify(audience, hidden, queue, post).await,
             None => Ok(0),
         }
     };

@@ -4,8 +4,8 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{
-    dynamodb::{PostsTable, SubscriptionsTable},
-    redis::{RedisPostCache, RedisRateLimiter, RedisTimelines},
+    dynamodb::{FriendshipsTable, PostsTable, SubscriptionsTable},
+    redis::{RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
 };
 use tocsin_domain::{
     Result, time,
@@ -19,16 +19,26 @@ use tocsin_lambda::{
     start,
 };
 
-type Ports = (Callers, RedisRateLimiter, RedisTimelines, RedisPostCache, SubscriptionsTable, PostsTable);
+type Ports = (
+    Callers,
+    RedisRateLimiter,
+    RedisTimelines,
+    RedisPostCache,
+    SubscriptionsTable,
+    PostsTable,
+    RedisHiddenCache,
+    FriendshipsTable,
+);
 
 fn main() -> ExitCode {
     start::http(get_timeline)
 }
 
 async fn get_timeline(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, timelines, cache, subscriptions, stored) = ports;
+    let (callers, limiter, timelines, cache, subscriptions, stored, hidden_cache, hidden) = ports;
     let caller = request.caller(callers).await?;
-    let reading = Reading { timelines, subscriptions, index: stored, cache, posts: stored };
+    let reading =
+        Reading { timelines, subscriptions, index: stored, cache, posts: stored, hidden_cache, hidden };
     let page = async {
         let mut query = request.query();
         let (limit, before) = (query.limit(), query.cursor(Some(timeline::scope(caller.user_id))));

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::{
 };
 use tocsin_domain::{
     Result,
-    ids::SubscriptionId,
+    notification::Because,
     push::{Deliveries, Outcome, PushKey, RESERVED_SECONDS, Reservation},
     time::{self, Timestamp},
 };
@@ -59,7 +59,7 @@ impl Deliveries for DeliveriesTable {
     async fn record(
         &self,
         push: &PushKey,
-        because: SubscriptionId,
+        because: Because,
         outcome: Outcome,
         now: Timestamp,
     ) -> Result<()> {
@@ -72,7 +72,7 @@ impl Deliveries for DeliveriesTable {
                  REMOVE reserved_until",
             )
             .expression_attribute_values(":outcome", write("an outcome", &outcome)?)
-            .expression_attribute_values(":because", text(because))
+            .expression_attribute_values(":because", write("a reason", &because)?)
             .expression_attribute_values(":now", text(now))
             .expression_attribute_values(":expires", number(expires_at));
         request.send().await.map_err(failed(self.table.service))?;

@@ -11,6 +11,7 @@ mod deliveries;
 mod devices;
 mod friendships;
 mod idempotency;
+mod notifications;
 mod people;
 mod posts;
 mod sessions;
@@ -39,6 +40,7 @@ pub use self::{
     devices::DevicesTable,
     friendships::FriendshipsTable,
     idempotency::IdempotencyTable,
+    notifications::NotificationsTable,
     people::{PeopleEditor, PeopleTable},
     posts::PostsTable,
     sessions::SessionsTable,

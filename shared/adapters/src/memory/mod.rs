@@ -5,6 +5,7 @@
 
 mod accounts;
 mod friendships;
+mod notifications;
 mod outside;
 mod people;
 mod posts;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use self::{
     accounts::{MemorySessions, MemoryUsers},
     friendships::{MemoryFriendships, MemoryHiddenCache},
+    notifications::MemoryInboxes,
     outside::{MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryRateLimiter},
     people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use tocsin_domain::{
     Result,
     device::{Device, DeviceEditor, DeviceId, Devices},
-    ids::{SubscriptionId, UserId},
+    ids::UserId,
+    notification::Because,
     push::{Deliveries, Endpoint, Outcome, PushKey, RESERVED_SECONDS, Reservation},
     time::{self, Timestamp},
 };
@@ -61,13 +62,13 @@ pub struct MemoryDeliveries {
 #[derive(Clone, Copy, Debug)]
 enum Delivery {
     ReservedUntil(Timestamp),
-    Done(SubscriptionId, Outcome),
+    Done(Because, Outcome),
 }
 
 impl MemoryDeliveries {
-    /// What became of a push, and for which subscription.
+    /// What became of a push, and why it was sent.
     #[must_use]
-    pub fn outcome(&self, push: &PushKey) -> Option<(SubscriptionId, Outcome)> {
+    pub fn outcome(&self, push: &PushKey) -> Option<(Because, Outcome)> {
         match self.pushes.lock().get(push) {
             Some(Delivery::Done(because, outcome)) => Some((*because, *outcome)),
             _ => None,
@@ -92,7 +93,7 @@ impl Deliveries for MemoryDeliveries {
     async fn record(
         &self,
         push: &PushKey,
-        because: SubscriptionId,
+        because: Because,
         outcome: Outcome,
         _: Timestamp,
     ) -> Result<()> {

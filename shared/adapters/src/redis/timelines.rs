@@ -6,6 +6,7 @@
 //! | `because:<user>` | a hash: for each of those posts the subscription that matched |
 //! | `rebuild:<user>` | who rebuilds the timeline, for [`REBUILD_MS`] |
 //! | `post:<id>` | the post ([`super::post_cache`]) |
+//! | `hidden:<user>` | who is hidden from the user ([`super::hidden`]): read together with their timeline |
 //!
 //! A timeline holds only posts above its floor. That is what makes the order of operations indifferent: a post at or
 //! below the floor is not added, whoever comes first, and the floor is always where the newest post lies that did not
@@ -31,7 +32,7 @@ use tocsin_domain::{
     },
 };
 
-use super::{Redis, Request, post_cache};
+use super::{Redis, Request, hidden, post_cache};
 
 /// Cached timelines.
 #[derive(Clone, Debug)]
@@ -63,13 +64,15 @@ impl RedisTimelines {
     }
 }
 
-/// KEYS: timeline, because. ARGV: lifetime in s, limit, and before which post: its ms and id, or nothing.
-/// Answers nothing, or the floor, and for each entry the post's id, the subscription, and the post or nothing.
+/// KEYS: timeline, because, hidden. ARGV: lifetime in s, limit, and before which post: its ms and id, or nothing.
+/// Answers nothing, or the floor, who is hidden or nothing, and for each entry the post's id, the subscription, and the post
+/// or nothing.
 static PAGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local floor = redis.call('ZSCORE', KEYS[1], '~')
          if not floor then return false end
-         if floor == 'inf' then return {floor} end
+         local answer = {floor, redis.call('GET', KEYS[3])}
+         if floor == 'inf' then return answer end
          local limit, ms, id = tonumber(ARGV[2]), ARGV[3], ARGV[4]
          local ids, top = {}, '+inf'
          if ms then
@@ -85,7 +88,6 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
          end
          redis.call('EXPIRE', KEYS[1], ARGV[1])
          redis.call('EXPIRE', KEYS[2], ARGV[1])
-         local answer = {floor}
          if #ids == 0 then return answer end
          local because = redis.call('HMGET', KEYS[2], unpack(ids))
          for i, post in ipairs(ids) do
@@ -191,7 +193,7 @@ static LOAD: LazyLock<Script> = LazyLock::new(|| {
 impl Timelines for RedisTimelines {
     async fn page(&self, owner: UserId, before: Option<PostId>, limit: usize) -> Result<Option<CachedPage>> {
         let mut call = PAGE.key(timeline_key(owner));
-        call.key(because_key(owner)).arg(LIFETIME_SECONDS).arg(limit);
+        call.key(because_key(owner)).key(hidden::key(owner)).arg(LIFETIME_SECONDS).arg(limit);
         if let Some(before) = before {
             call.arg(ms(before)).arg(before.to_string());
         }
@@ -296,7 +298,9 @@ fn read_page(answer: &[Option<Vec<u8>>]) -> Result<CachedPage> {
         let bytes = field.as_deref().ok_or_else(|| unreadable("a field is missing"))?;
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| unreadable("a field is no text"))
     };
-    let (floor, fields) = answer.split_first().ok_or_else(|| unreadable("no floor"))?;
+    let [floor, hidden, fields @ ..] = answer else { return Err(unreadable("no floor")) };
+    // What cannot be read of them is read from the storage.
+    let hidden = hidden.as_deref().and_then(|kept| hidden::read(kept).ok()).flatten();
     let floor = match text(floor)?.as_str() {
         "inf" => Timestamp::MAX,
         ms => {
@@ -315,7 +319,7 @@ fn read_page(answer: &[Option<Vec<u8>>]) -> Result<CachedPage> {
             posts.insert(post_id, post);
         }
     }
-    Ok(CachedPage { entries, posts: posts.into_values().collect(), floor })
+    Ok(CachedPage { entries, posts: posts.into_values().collect(), floor, hidden })
 }
 
 fn ms(id: PostId) -> i64 {
