@@ -20,13 +20,13 @@ fn main() -> ExitCode {
 }
 
 async fn notify_subscribers((audience, hidden, queue): &Ports, changes: &[PostChange]) -> Vec<Result<()>> {
-    let notify = |change: &PostChange| async move {
+    let notified = stream::iter(changes).map(|change| async move {
         match change.created() {
             Some(post) => push::notify(audience, hidden, queue, post).await,
             None => Ok(0),
         }
-    };
-    let notified: Vec<Result<usize>> = stream::iter(changes).map(notify).buffered(CONCURRENT).collect().await;
+    });
+    let notified: Vec<Result<usize>> = notified.buffered(CONCURRENT).collect().await;
     metrics::count(Metric::PushesQueued, notified.iter().flatten().sum());
     notified.into_iter().map(|one| one.map(drop)).collect()
 }
