@@ -227,6 +227,42 @@ async fn without_redis_posts_are_taken_and_timelines_are_read() {
 }
 
 #[tokio::test]
+async fn a_redis_that_does_not_answer_for_long_gets_what_it_missed() {
+    let town = Town::up().await;
+    let (ada, bob) = (town.follower("ada").await, town.person("bob").await);
+    town.post(&bob, &fire("Before")).await;
+    town.settle().await;
+    assert_eq!(titles(&ada.api.timeline().await.unwrap()), ["Before"]);
+
+    let redis = [town.stack.service_process_ids().await["redis"]];
+    send_signal("-STOP", &redis);
+    let during = town.post(&bob, &fire("During")).await;
+    // For longer than it takes a record that fails at once to be given up.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(titles(&ada.api.timeline().await.unwrap()), ["During", "Before"], "from the storage");
+    send_signal("-CONT", &redis);
+    town.settle().await;
+
+    for (name, source) in town.stack.metrics().snapshot().event_sources {
+        assert_eq!((source.dead_letters, source.discarded), (0, 0), "{name}");
+    }
+    let redis = redis::Client::open(town.stack.endpoints().redis_url.as_str()).unwrap();
+    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+    let timelines: Vec<String> = redis::cmd("KEYS").arg("timeline:*").query_async(&mut redis).await.unwrap();
+    let [timeline] = &timelines[..] else { panic!("{timelines:?}") };
+    let score: Option<f64> =
+        redis::cmd("ZSCORE").arg(timeline).arg(during).query_async(&mut redis).await.unwrap();
+    assert!(score.is_some(), "it is in the timeline that was there before");
+
+    // To be read makes no timeline older than a day.
+    let () = redis::cmd("EXPIRE").arg(timeline).arg(100).query_async(&mut redis).await.unwrap();
+    assert_eq!(titles(&ada.api.timeline().await.unwrap()), ["During", "Before"]);
+    let left: i64 = redis::cmd("TTL").arg(timeline).query_async(&mut redis).await.unwrap();
+    assert!((1..=100).contains(&left), "{left}");
+    town.down().await;
+}
+
+#[tokio::test]
 async fn without_the_log_a_post_is_refused_and_nothing_is_half_done() {
     let town = Town::up().await;
     let (ada, bob) = (town.follower("ada").await, town.person("bob").await);
@@ -268,11 +304,14 @@ async fn rung(town: &Town) -> Vec<String> {
 /// Sends a signal to every process of some functions.
 fn signal(town: &Town, signal: &str, functions: &[&str]) {
     let processes = functions.iter().flat_map(|name| town.stack.fleet().process_ids(name));
-    let processes: Vec<String> = processes.map(|id| id.to_string()).collect();
+    send_signal(signal, &processes.collect::<Vec<_>>());
+}
+
+fn send_signal(signal: &str, processes: &[u32]) {
     // One that has ended meanwhile makes it fail, and the others have got it all the same.
     let _ = std::process::Command::new("kill")
         .arg(signal)
-        .args(processes)
+        .args(processes.iter().map(u32::to_string))
         .stderr(Stdio::null())
         .status()
         .unwrap();

@@ -45,7 +45,7 @@ pub struct Backoff {
 impl Default for Backoff {
     /// AWS does not say how long it waits. These let a person watch a retry, and a test end.
     fn default() -> Self {
-        Self { first: Duration::from_millis(200), most: Duration::from_secs(2) }
+        Self { first: Duration::from_millis(200), most: Duration::from_millis(500) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A timeline is what its owner's subscriptions match. The storage can always tell what that is ([`Newest`] over the
 //! place index); the cache only hastens it. So a timeline that is not cached is rebuilt when it is read, and only
-//! timelines that are cached are written to: a person who has not looked for a week costs nothing.
+//! timelines that are cached are written to: a person who has not looked for a day costs nothing.
 //!
 //! A cached timeline knows its *floor*: it holds every matching post that is newer. Below the floor the storage serves,
 //! with the same cursor. While a timeline is rebuilt its floor is at the end of time: it holds what is loaded meanwhile,
@@ -38,13 +38,14 @@ use crate::{
 /// How many posts a cached timeline holds; older ones are read from the storage.
 pub const CAPACITY: usize = 500;
 
-/// How long a cached timeline, and the posts in it, outlive the last look at it, in seconds: a week.
-pub const LIFETIME_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// How long a timeline, and a post, are cached, in seconds: a day. To be looked at makes it no longer, so that what is wrong
+/// with one, by a record of the log that was given up, ends with the day.
+pub const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
 
 /// Reads cached timelines, and rebuilds them.
 pub trait Timelines: Sync {
     /// Up to `limit` entries before a post, the newest first, with the posts that are at hand; none where the timeline is
-    /// not cached. Extends its life.
+    /// not cached.
     fn page(
         &self,
         owner: UserId,

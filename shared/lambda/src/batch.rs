@@ -5,7 +5,8 @@
 //! time must be no harm. A record that cannot be read is reported alone, and ends in the dead-letter queue; its reason is
 //! in our log, since AWS's document has none.
 //!
-//! An invocation that runs out of time answers what it has done, and has the rest brought again.
+//! An invocation that runs out of time answers what it has done, and has the rest brought again. What a service that is
+//! away has failed is tried again until then ([`crate::persistence`]).
 //!
 //! The events are read here, and not by `aws_lambda_events`, since that reads a record's headers, too, and fails the
 //! whole batch over one that it cannot. The answer is not there at all.
@@ -29,6 +30,7 @@ use uuid::Uuid;
 use crate::{
     deadline::Deadline,
     metrics::{self, Metric},
+    persistence::{PERSISTENCE, persistently},
 };
 
 /// A batch of the log: the event of a Kafka event source, as far as it is needed.
@@ -93,7 +95,9 @@ pub async fn changes(
             round.into_iter().partition(|received| stuck.contains(&received.change.post_id()));
         let (changes, items): (Vec<_>, Vec<_>) =
             round.into_iter().map(|received| (received.change, received.items)).unzip();
-        let outcomes = each(&changes, deadline, &handle).await;
+        let outcomes =
+            persistently(&changes, deadline, PERSISTENCE, async |some, turn| each(some, turn, &handle).await)
+                .await;
         for ((change, items), outcome) in changes.iter().zip(items).zip(outcomes) {
             match outcome {
                 Ok(()) => done.push(change.time()),

@@ -34,6 +34,19 @@ impl Deadline {
         kept.ok_or_else(|| Error::unavailable("the function", "it ran out of time"))
     }
 
+    /// This one, or an earlier one so long from now.
+    #[must_use]
+    pub fn within(self, time: Duration) -> Self {
+        let sooner = Self::at(time);
+        Self(self.0.map_or(sooner, |at| Some(sooner.map_or(at, |sooner| sooner.min(at)))))
+    }
+
+    /// Whether there is a limit, and more than this left.
+    #[must_use]
+    pub fn leaves(self, time: Duration) -> bool {
+        self.0.is_some_and(|at| Instant::now().checked_add(time).is_some_and(|then| then < at))
+    }
+
     /// Whether there is no time left.
     #[must_use]
     pub fn is_over(self) -> bool {

@@ -16,6 +16,7 @@ pub mod json;
 pub mod limits;
 pub mod logs;
 pub mod metrics;
+mod persistence;
 pub mod problem;
 pub mod query;
 pub mod request;

@@ -12,6 +12,8 @@
 //! below the floor is not added, whoever comes first, and the floor is always where the newest post lies that did not
 //! fit. Posts of one millisecond are in the order of their ids, as members of one score are.
 //!
+//! A timeline expires a day after it was built, however often it is read ([`LIFETIME_SECONDS`]).
+//!
 //! While a timeline is rebuilt, its floor is at `+inf`, and it takes all posts. It then expires together with the right
 //! to rebuild it, so that a rebuild that was given up leaves nothing.
 
@@ -64,7 +66,7 @@ impl RedisTimelines {
     }
 }
 
-/// KEYS: timeline, because, hidden. ARGV: lifetime in s, limit, and before which post: its ms and id, or nothing.
+/// KEYS: timeline, because, hidden. ARGV: limit, and before which post: its ms and id, or nothing.
 /// Answers nothing, or the floor, who is hidden or nothing, and for each entry the post's id, the subscription, and the post
 /// or nothing.
 static PAGE: LazyLock<Script> = LazyLock::new(|| {
@@ -73,7 +75,7 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
          if not floor then return false end
          local answer = {floor, redis.call('GET', KEYS[3])}
          if floor == 'inf' then return answer end
-         local limit, ms, id = tonumber(ARGV[2]), ARGV[3], ARGV[4]
+         local limit, ms, id = tonumber(ARGV[1]), ARGV[2], ARGV[3]
          local ids, top = {}, '+inf'
          if ms then
              top = '(' .. ms
@@ -86,8 +88,6 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
          for _, older in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], top, '(' .. floor, 'LIMIT', 0, limit - #ids)) do
              ids[#ids + 1] = older
          end
-         redis.call('EXPIRE', KEYS[1], ARGV[1])
-         redis.call('EXPIRE', KEYS[2], ARGV[1])
          if #ids == 0 then return answer end
          local because = redis.call('HMGET', KEYS[2], unpack(ids))
          for i, post in ipairs(ids) do
@@ -96,7 +96,6 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
                  return false
              end
              local body = redis.call('GET', 'post:' .. post)
-             if body then redis.call('EXPIRE', 'post:' .. post, ARGV[1]) end
              answer[#answer + 1] = post
              answer[#answer + 1] = because[i]
              answer[#answer + 1] = body
@@ -193,7 +192,7 @@ static LOAD: LazyLock<Script> = LazyLock::new(|| {
 impl Timelines for RedisTimelines {
     async fn page(&self, owner: UserId, before: Option<PostId>, limit: usize) -> Result<Option<CachedPage>> {
         let mut call = PAGE.key(timeline_key(owner));
-        call.key(because_key(owner)).key(hidden::key(owner)).arg(LIFETIME_SECONDS).arg(limit);
+        call.key(because_key(owner)).key(hidden::key(owner)).arg(limit);
         if let Some(before) = before {
             call.arg(ms(before)).arg(before.to_string());
         }
