@@ -48,6 +48,15 @@ impl Answer {
     }
 }
 
+/// What speaks HTTP to this machine.
+#[must_use]
+pub fn http_client() -> Client {
+    // A client is not made without, though nothing here speaks TLS.
+    tocsin_adapters::tls::use_ring();
+    // A proxy of the environment is for other machines, and knows nothing of this one's ports.
+    Client::builder().no_proxy().build().unwrap_or_default()
+}
+
 /// A person who has registered and signed in.
 #[derive(Clone, Debug)]
 pub struct Person {
@@ -67,9 +76,7 @@ pub const PASSWORD: &str = "lantern-harbour-eleven-gulls";
 impl ApiClient {
     /// As nobody.
     pub fn new(base_url: impl Into<String>) -> Self {
-        // A proxy of the environment is for other machines, and knows nothing of this one's ports.
-        let http = Client::builder().no_proxy().build().unwrap_or_default();
-        Self { http, base_url: base_url.into(), access_token: None }
+        Self { http: http_client(), base_url: base_url.into(), access_token: None }
     }
 
     /// As the owner of an access token.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Mutex};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::scenario::push_facts;
+use crate::{api_client::http_client, scenario::push_facts};
 
 /// What moto was given to push and to mail.
 #[derive(Debug)]
@@ -21,12 +21,11 @@ impl Outbox {
     #[must_use]
     pub fn new(moto_url: &str) -> Self {
         let data_url = format!("{}/moto-api/data.json", moto_url.trim_end_matches('/'));
-        // moto is on this machine, wherever the environment's proxy is.
-        let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
-        Self { data_url, http, order: Mutex::default() }
+        Self { data_url, http: http_client(), order: Mutex::default() }
     }
 
-    /// `{"pushes": [{device_id, user_id, platform, endpoint, payload}], "emails": [{to, subject, body}]}`, newest last.
+    /// `{"pushes": [{message_id, device_id, user_id, platform, endpoint, payload}], "emails": [{to, subject, body}]}`, newest
+    /// last.
     pub async fn read(&self) -> Result<Value> {
         let data: Value =
             self.http.get(&self.data_url).send().await.context("moto does not answer")?.json().await?;
@@ -68,6 +67,7 @@ fn pushes_to(endpoint: &Value) -> Vec<(String, Value)> {
     messages
         .map(|(id, message)| {
             let push = json!({
+                "message_id": id,
                 "device_id": device_id,
                 "user_id": user_id,
                 "platform": platform,

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{StatusCode, header};
 use local::{
+    api_client::http_client,
     http_api::{HttpApi, Routes, Server},
     metrics::Metrics,
     runtime::{Capacity, Fleet, FleetOptions, FunctionError, InvokeError, LogLevel, Logs, Program},
@@ -325,7 +326,7 @@ async fn serve(fixture: &Fixture, cors: Option<Cors>) -> (Server, Client, String
     };
     let server = api.serve(TcpListener::bind("127.0.0.1:0").await.expect("a port")).expect("an address");
     let base = format!("http://{}", server.address());
-    (server, Client::new(), base)
+    (server, http_client(), base)
 }
 
 /// The probe gets an HTTP event, and no wish of ours: it echoes the event as the body of a 200.

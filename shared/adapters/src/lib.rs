@@ -20,4 +20,4 @@ pub mod s3;
 pub mod ses;
 pub mod sns;
 pub mod sqs;
-mod tls;
+pub mod tls;

@@ -6,7 +6,7 @@
 use rustls::crypto::ring;
 
 /// Makes `ring` what every client of this process uses that does not say.
-pub(crate) fn use_ring() {
+pub fn use_ring() {
     // An error is that it is decided already, by an earlier call.
     let _ = ring::default_provider().install_default();
 }
