@@ -1,15 +1,22 @@
 //! The checks that need other people's tools: `validate` holds the template against SAM's rules, and `contract` tries the
 //! contract on a running stack with Schemathesis.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Result, ensure};
-use tokio::process::Command;
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::{process::Command, time::sleep};
 
 use crate::{
     api_client::ApiClient,
+    metrics::FunctionSnapshot,
+    stack::Stack,
     tools::{Set, Tools},
 };
+
+/// How often the counts of rate limits are forgotten while the contract is tried: the least limit is 5 in an hour.
+const FORGET_COUNTS: Duration = Duration::from_millis(50);
+/// How many answers of an operation may all the same be that it was asked too often, in per cent.
+const MOST_LIMITED: u64 = 3;
 
 /// Runs `sam validate --lint` over `template.yaml`. `say` is told what is installed.
 pub async fn validate(root: &Path, say: Arc<dyn Fn(&str) + Send + Sync>) -> Result<()> {
@@ -26,12 +33,14 @@ pub async fn validate(root: &Path, say: Arc<dyn Fn(&str) + Send + Sync>) -> Resu
     Ok(())
 }
 
-/// Tries every operation of the contract on the API at `base_url` with made-up requests, good and bad: no answer may be a
-/// 500, or one that the contract does not describe. `tools` are those of [`Set::Contract`].
-pub async fn contract(tools: &Tools, root: &Path, base_url: &str, examples: u32) -> Result<()> {
+/// Tries every operation of the contract on a stack with made-up requests, good and bad: no answer may be a 500, or one
+/// that the contract does not describe. `tools` are those of [`Set::Contract`]; the stack is nobody else's.
+pub async fn contract(tools: &Tools, root: &Path, stack: &Stack, examples: u32) -> Result<()> {
+    let base_url = stack.base_url();
     let person = ApiClient::new(base_url).register("schemathesis", "schemathesis@example.org").await?;
     let token = person.api.access_token().unwrap_or_default();
-    let status = Command::new(tools.program("schemathesis"))
+    let mut schemathesis = Command::new(tools.program("schemathesis"));
+    schemathesis
         .arg("--config-file")
         .arg(root.join("local/schemathesis.toml"))
         .args(["run", &format!("{base_url}/v1/openapi.json"), "--max-examples", &examples.to_string()])
@@ -39,9 +48,46 @@ pub async fn contract(tools: &Tools, root: &Path, base_url: &str, examples: u32)
         // The same requests in each run: a failure that somebody sees, somebody else can see again.
         .args(["--generation-deterministic", "--no-color"])
         .current_dir(root)
-        .kill_on_drop(true)
-        .status()
-        .await?;
+        .kill_on_drop(true);
+    let status = tokio::select! {
+        status = schemathesis.status() => status?,
+        error = forget_counts(&stack.endpoints().redis_url) => {
+            return Err(error).context("the counts of rate limits cannot be forgotten");
+        }
+    };
     ensure!(status.success(), "the API and the contract disagree: {status}");
+    must_have_been_tried(&stack.metrics().snapshot().functions)
+}
+
+/// One person asks in seconds what the limits allow in minutes. So what was counted is forgotten, again and again: else
+/// most answers would be that it was too often, which says nothing of the operation. Ends only with an error.
+async fn forget_counts(redis_url: &str) -> anyhow::Error {
+    let forget = async {
+        let mut redis = redis::Client::open(redis_url)?.get_multiplexed_async_connection().await?;
+        loop {
+            let counts: Vec<String> = redis::cmd("KEYS").arg("rate:*").query_async(&mut redis).await?;
+            if !counts.is_empty() {
+                let () = redis::cmd("DEL").arg(counts).query_async(&mut redis).await?;
+            }
+            sleep(FORGET_COUNTS).await;
+        }
+    };
+    let never: Result<std::convert::Infallible> = forget.await;
+    match never {
+        Err(error) => error,
+    }
+}
+
+/// An operation that mostly answered 429 was not tried.
+fn must_have_been_tried(functions: &BTreeMap<String, FunctionSnapshot>) -> Result<()> {
+    let limited = functions.iter().filter_map(|(name, function)| {
+        let all: u64 = function.answers.values().sum();
+        let limited = function.answers.get(&429).copied().unwrap_or(0);
+        (limited * 100 > all * MOST_LIMITED).then(|| format!("{name}: {limited} of {all}"))
+    });
+    let limited: Vec<_> = limited.collect();
+    if !limited.is_empty() {
+        bail!("these answered too often that they were asked too often: {}", limited.join(", "));
+    }
     Ok(())
 }

@@ -252,10 +252,8 @@ async fn contract(settings: &Settings, examples: u32) -> Result<ExitCode> {
     let installed = Tools::installed(&root, Set::Contract, Arc::clone(&options.say));
     let Some(tools) = unless_told_to_end(installed).await else { return Ok(ExitCode::FAILURE) };
     let tools = tools?;
-    with_stack(options, async |stack| {
-        checks::contract(&tools, &root, stack.base_url(), examples).await.map(|()| true)
-    })
-    .await
+    with_stack(options, async |stack| checks::contract(&tools, &root, stack, examples).await.map(|()| true))
+        .await
 }
 
 async fn admin(settings: &Settings, email: &str) -> Result<ExitCode> {

@@ -70,6 +70,8 @@ pub struct FunctionMetrics {
     pub initialisations: Durations,
     /// Of every invocation that had a process, from the event handed over to the answer.
     pub durations: Durations,
+    /// What the front door answered for it, by HTTP status.
+    pub answers: Answers,
 }
 
 impl FunctionMetrics {
@@ -85,6 +87,7 @@ impl FunctionMetrics {
             p50_ms: self.durations.percentile_ms(50.0),
             p99_ms: self.durations.percentile_ms(99.0),
             peak_memory_bytes: self.peak_memory.get(),
+            answers: self.answers.by_status(),
         }
     }
 }
@@ -151,6 +154,8 @@ pub struct FunctionSnapshot {
     pub p99_ms: Option<f64>,
     /// See [`FunctionMetrics::peak_memory`]. 0 where the system does not tell: only Linux does.
     pub peak_memory_bytes: u64,
+    /// See [`FunctionMetrics::answers`].
+    pub answers: BTreeMap<u16, u64>,
 }
 
 /// [`SourceMetrics`] at one instant.
@@ -189,6 +194,23 @@ impl Counter {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How often each HTTP status was answered.
+#[derive(Debug, Default)]
+pub struct Answers(Mutex<BTreeMap<u16, u64>>);
+
+impl Answers {
+    /// One more.
+    pub fn count(&self, status: u16) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
+    }
+
+    /// How often each was.
+    #[must_use]
+    pub fn by_status(&self) -> BTreeMap<u16, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

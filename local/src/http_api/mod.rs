@@ -143,7 +143,7 @@ impl HttpApi {
         };
         let event = event::of(&request, &found, peer, request_id);
         let invocation = self.fleet.invoke(found.function, event, Capacity::Refuse);
-        match tokio::time::timeout(INTEGRATION, invocation).await {
+        let answer = match tokio::time::timeout(INTEGRATION, invocation).await {
             Ok(Ok(invocation)) => response::of(&invocation.payload).unwrap_or_else(|reason| {
                 tracing::error!(
                     function = found.function,
@@ -167,7 +167,9 @@ impl HttpApi {
                 tracing::error!(function = found.function, "a function took longer than the gateway waits");
                 message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
             }
-        }
+        };
+        self.fleet.answered(found.function, answer.status());
+        answer
     }
 }
 
@@ -222,15 +224,24 @@ mod tests {
     fn a_web_page_is_told_from_a_command() {
         let request = |headers: &[(&str, &str)]| {
             let request = Request::post("/2015-03-31/functions/create-post/invocations");
-            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
+            headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(*name, *value))
+                .body(())
+                .unwrap()
         };
         for host in ["127.0.0.1:9000", "localhost:9000", "LOCALHOST", "[::1]:9000", "127.0.0.1"] {
             assert!(!is_from_a_web_page(&request(&[("host", host)])), "{host}");
             for origin in ["https://elsewhere.example", "http://127.0.0.1:9000", "null"] {
-                assert!(is_from_a_web_page(&request(&[("host", host), ("origin", origin)])), "{host} {origin}");
+                assert!(
+                    is_from_a_web_page(&request(&[("host", host), ("origin", origin)])),
+                    "{host} {origin}"
+                );
             }
         }
-        for host in ["elsewhere.example:9000", "127.0.0.1.elsewhere.example", "10.0.0.1", "", "localhost.example"] {
+        for host in
+            ["elsewhere.example:9000", "127.0.0.1.elsewhere.example", "10.0.0.1", "", "localhost.example"]
+        {
             assert!(is_from_a_web_page(&request(&[("host", host)])), "{host}");
         }
         assert!(is_from_a_web_page(&request(&[])));

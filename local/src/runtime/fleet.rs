@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde_json::json;
 use thiserror::Error;
 use tokio::{
@@ -249,6 +250,13 @@ impl Fleet {
             outcome
         });
         running.await.unwrap_or(Err(InvokeError::Closed))
+    }
+
+    /// Counts what was answered to a client for a function.
+    pub(crate) fn answered(&self, name: &str, status: StatusCode) {
+        if let Some(pool) = self.0.pools.get(name) {
+            pool.metrics.answers.count(status.as_u16());
+        }
     }
 
     /// Changes whenever an invocation of a function that can write to the log ends: what it wrote is there by then.
