@@ -4,11 +4,13 @@
 
 mod town;
 
+use std::collections::BTreeSet;
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use local::api_client::{ApiClient, PASSWORD, text};
 use reqwest::Method;
 use serde_json::{Value, json};
-use town::Town;
+use town::{ROOT, Town, another};
 
 #[tokio::test]
 async fn a_person_registers_verifies_signs_in_renews_and_signs_out() {
@@ -100,24 +102,10 @@ async fn every_route_with_a_token_refuses_those_without() {
     let (claims, signature) = rest.split_once('.').unwrap();
     let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
     let swapped = format!("{head}.{claims}.{}", signature.chars().rev().collect::<String>());
-    let id = "0197f5b0-0000-7000-8000-000000000000";
-    let routes = [
-        (Method::POST, "/v1/posts".to_owned()),
-        (Method::GET, "/v1/posts?lat=60&lon=5&radius_m=1000".to_owned()),
-        (Method::GET, format!("/v1/posts/{id}")),
-        (Method::GET, "/v1/timeline".to_owned()),
-        (Method::GET, "/v1/subscriptions".to_owned()),
-        (Method::POST, "/v1/subscriptions".to_owned()),
-        (Method::PATCH, format!("/v1/subscriptions/{id}")),
-        (Method::DELETE, format!("/v1/subscriptions/{id}")),
-        (Method::GET, "/v1/devices".to_owned()),
-        (Method::PUT, "/v1/devices/phone".to_owned()),
-        (Method::DELETE, "/v1/devices/phone".to_owned()),
-        (Method::PUT, "/v1/categories/fire".to_owned()),
-        (Method::DELETE, "/v1/auth/session".to_owned()),
-        (Method::POST, "/v1/auth/session".to_owned()),
-    ];
+    let routes = town.operations_with_a_token().await;
+    assert!(routes.len() >= 14, "{routes:?}");
     for (method, path) in routes {
+        let path = with_ids(&path);
         for bad in ["", "x", &unsigned, &swapped, &format!("{token}x")] {
             let api = if bad.is_empty() { town.api.clone() } else { town.api.with_token(bad) };
             let answer = api.send(method.clone(), &path, None).await.unwrap();
@@ -125,6 +113,35 @@ async fn every_route_with_a_token_refuses_those_without() {
             assert!(answer.header("www-authenticate").is_some(), "{method} {path}");
             assert_eq!(answer.header("content-type"), Some("application/problem+json"));
         }
+    }
+    town.down().await;
+}
+
+/// A path with some id in the place of each parameter, whatever its kind.
+fn with_ids(path: &str) -> String {
+    let segment = |segment: &str| match segment {
+        "{category}" => "fire".to_owned(),
+        parameter if parameter.starts_with('{') => "0197f5b0-0000-7000-8000-000000000000".to_owned(),
+        other => other.to_owned(),
+    };
+    path.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
+#[tokio::test]
+async fn every_route_with_an_id_is_tried_as_another_user() {
+    let town = Town::up().await;
+    let routes = town.operations_with_a_token().await;
+    let with_an_id: BTreeSet<String> = routes
+        .iter()
+        .filter(|(_, path)| path.contains('{'))
+        .map(|(method, path)| format!("{method} {path}"))
+        .collect();
+    let tried: BTreeSet<String> = another::TRIED.iter().map(|(route, _)| (*route).to_owned()).collect();
+    assert_eq!(tried, with_an_id, "what town/another.rs names, and what the contract has");
+    for (route, test) in another::TRIED {
+        let (file, name) = test.split_once("::").unwrap();
+        let file = std::fs::read_to_string(format!("{ROOT}/local/tests/{file}.rs")).unwrap_or_default();
+        assert!(file.contains(&format!("async fn {name}()")), "{test}, which tries {route}, is not there");
     }
     town.down().await;
 }
@@ -159,8 +176,10 @@ async fn nobody_touches_anothers_things() {
     let adas = ada.api.get("/v1/devices").await.unwrap().expect(200).unwrap();
     assert_eq!(adas["items"], json!([]), "the token is bob's now");
 
-    let forbidden =
-        ada.api.put("/v1/categories/fire", &json!({"title": "Mine", "description": ""})).await.unwrap();
-    assert_eq!((forbidden.status, &forbidden.body["code"]), (403, &json!("forbidden")));
+    // Who may not is told so, whatever they send.
+    for body in [json!({"title": "Mine", "description": ""}), json!({"title": 7})] {
+        let forbidden = ada.api.put("/v1/categories/fire", &body).await.unwrap();
+        assert_eq!((forbidden.status, &forbidden.body["code"]), (403, &json!("forbidden")));
+    }
     town.down().await;
 }

@@ -28,6 +28,8 @@ async fn a_post_is_read_at_once_listed_near_and_kept() {
     let (ada, bob) = (town.person("ada").await, town.person("bob").await);
     let post_id = town.post(&ada, &town::post("Smoke over Bryggen", "fire", 60.3972, 5.3238)).await;
     let post = ada.api.get(&format!("/v1/posts/{post_id}")).await.unwrap().expect(200).unwrap();
+    let seen_by_another = bob.api.get(&format!("/v1/posts/{post_id}")).await.unwrap().expect(200).unwrap();
+    assert_eq!(seen_by_another, post, "a post is for everybody");
     assert_eq!((&post["kind"], &post["status"]), (&json!("report"), &json!("active")));
     assert_eq!(post["author"]["username"], "ada");
 

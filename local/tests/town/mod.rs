@@ -3,12 +3,15 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
 #![expect(dead_code, reason = "each test file uses its part of this")]
 
+pub(crate) mod another;
+
 use std::time::Duration;
 
 use local::{
     api_client::{ApiClient, Person, text},
     stack::{Options, Stack},
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// The workspace.
@@ -32,6 +35,22 @@ impl Town {
 
     pub(crate) async fn person(&self, name: &str) -> Person {
         self.api.register(name, &format!("{name}@example.org")).await.unwrap()
+    }
+
+    /// The operations of the contract that need a token, of either kind: method and path.
+    pub(crate) async fn operations_with_a_token(&self) -> Vec<(Method, String)> {
+        let contract = self.api.get("/v1/openapi.json").await.unwrap().expect(200).unwrap();
+        let paths = contract["paths"].as_object().unwrap();
+        let operations = paths.iter().flat_map(|(path, methods)| {
+            // Beside its methods a path has the parameters that they share.
+            let methods = methods.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters");
+            let secured = methods.filter(|(_, operation)| {
+                // An empty list is an operation for everybody; without one there is no telling.
+                !operation["security"].as_array().unwrap().is_empty()
+            });
+            secured.map(move |(method, _)| (method.to_uppercase().parse().unwrap(), path.clone()))
+        });
+        operations.collect()
     }
 
     /// Posts as somebody; the log has it then.

@@ -1,0 +1,14 @@
+//! Which test tries each route with an id in its path as somebody whose thing it is not.
+
+/// Each route of the contract that needs a token and has an id in its path, with the test that holds it: `file::test` of
+/// this folder. `identity::every_route_with_an_id_is_tried_as_another_user` fails where one is missing, and where the test
+/// is: who adds a route adds its line here, and the test.
+pub(crate) const TRIED: &[(&str, &str)] = &[
+    // A post is for everybody; a category, for moderators.
+    ("GET /v1/posts/{post_id}", "pipeline::a_post_is_read_at_once_listed_near_and_kept"),
+    ("PUT /v1/categories/{category}", "identity::nobody_touches_anothers_things"),
+    ("PATCH /v1/subscriptions/{subscription_id}", "identity::nobody_touches_anothers_things"),
+    ("DELETE /v1/subscriptions/{subscription_id}", "identity::nobody_touches_anothers_things"),
+    ("PUT /v1/devices/{device_id}", "identity::nobody_touches_anothers_things"),
+    ("DELETE /v1/devices/{device_id}", "identity::nobody_touches_anothers_things"),
+];
