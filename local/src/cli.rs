@@ -203,7 +203,7 @@ async fn serve(settings: &Settings) -> Result<ExitCode> {
             stack.base_url(),
             began.elapsed().as_millis()
         ));
-        told_to_end().await;
+        until_told_to_end().await;
         Ok(true)
     })
     .await
@@ -215,7 +215,7 @@ async fn demo(settings: &Settings, scenario: &Path, once: bool) -> Result<ExitCo
         let as_expected = demo::run(stack.base_url(), scenario, &mut io::stdout()).await?;
         if !once {
             tell(&format!("{} stays up; Ctrl-C ends it", stack.base_url()));
-            told_to_end().await;
+            until_told_to_end().await;
         }
         Ok(as_expected || !once)
     })
@@ -269,7 +269,11 @@ async fn admin(settings: &Settings, email: &str) -> Result<ExitCode> {
             !settings.fresh && !settings.in_memory,
             "nobody has registered in a stack without data"
         );
-        // It changes what is kept, for the next start.
+        tell(&format!(
+            "no stack runs on port {}: this changes the data in {}, which the next start has",
+            settings.port,
+            settings.kept().data.display()
+        ));
         let options = settings.kept();
         let base_url = settings.base_url();
         let laid = unless_told_to_end(Foundation::lay(&options, &base_url, false)).await;
@@ -372,7 +376,7 @@ async fn with_stack(options: Options, work: impl AsyncFnOnce(&Stack) -> Result<b
             tell_death(&death);
             Ok(false)
         }
-        () = told_to_end() => Ok(false),
+        () = until_told_to_end() => Ok(false),
     };
     // Who asks twice does not want to wait.
     let ended = unless_told_to_end(stack.shutdown()).await;
@@ -388,6 +392,12 @@ async fn unless_told_to_end<T>(work: impl Future<Output = T>) -> Option<T> {
             None
         }
     }
+}
+
+/// Waits for the order to end a stack, and says what it does.
+async fn until_told_to_end() {
+    told_to_end().await;
+    tell("what was accepted is done, and then everything ends; once more, and it ends at once");
 }
 
 /// Ctrl-C, a request to end, or the end of the terminal.

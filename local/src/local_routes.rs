@@ -72,7 +72,7 @@ pub(crate) fn redrive(sources: Arc<EventSources>) -> LocalRoute {
             let queue = request.uri().path().strip_prefix(REDRIVE).unwrap_or_default();
             match sources.redrive(queue).await {
                 Ok(redriven) => reply(serde_json::to_value(redriven).map_err(anyhow::Error::from)),
-                Err(error @ (SourceError::NoQueue { .. } | SourceError::NoDeadLetters(_))) => {
+                Err(error @ (SourceError::NoQueue { .. } | SourceError::NoDeadLetters { .. })) => {
                     message(StatusCode::NOT_FOUND, &error.to_string())
                 }
                 Err(error) => message(StatusCode::BAD_GATEWAY, &error.to_string()),

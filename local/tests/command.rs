@@ -233,6 +233,7 @@ async fn data_survives_a_restart_until_it_is_to_be_fresh() {
     let api = api.with_token(text(&tokens, "access_token").unwrap());
     assert_eq!(api.get(&path).await.unwrap().expect(200).unwrap()["title"], "Smoke");
     local.ends_by("-INT").await;
+    assert!(local.said.contains("what was accepted is done"), "{}", local.said);
 
     let mut local = Local::start(&["--port", "0", "--data", &data, "--fresh"]).await;
     let api = ApiClient::new(local.serves().await);

@@ -59,6 +59,10 @@ async fn only_dead_letter_queues_that_are_there_are_redriven_and_no_page_of_anot
         let path = [local_routes::REDRIVE, queue].concat();
         let answer = town.api.post(&path, &json!({})).await.unwrap();
         assert_eq!(answer.status, 404, "{queue}: {}", answer.body);
+        let told = answer.body["message"].as_str().unwrap();
+        for there in ["PushDeadLetterQueue", "IngestPostsDeadLetterQueue"] {
+            assert!(told.contains(there), "{told}");
+        }
     }
     let path = [local_routes::REDRIVE, "PushDeadLetterQueue"].concat();
     assert_eq!(town.api.get(&path).await.unwrap().status, 400);

@@ -20,7 +20,7 @@ mod stop;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -82,8 +82,13 @@ pub enum SourceError {
         queue: String,
     },
     /// No source here has this dead-letter queue.
-    #[error("no event source has the dead-letter queue {0}")]
-    NoDeadLetters(String),
+    #[error("no event source has the dead-letter queue {name}; there are {}", .queues.join(", "))]
+    NoDeadLetters {
+        /// What was asked for.
+        name: String,
+        /// What could have been.
+        queues: Vec<String>,
+    },
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
@@ -186,16 +191,19 @@ impl EventSources {
     /// Brings back what lies in a dead-letter queue, named by its logical id: messages go back to their queue, records are
     /// handed to their function once more.
     pub async fn redrive(&self, queue: &str) -> Result<Redriven, SourceError> {
-        let from = self.queue(queue, "the redrive")?;
         if let Some(source) = self.redrives.get(queue) {
-            let to = self.queue(source, queue)?;
+            let (from, to) = (self.queue(queue, "the redrive")?, self.queue(source, queue)?);
             return Ok(redrive::messages(&*from, &*to).await?);
         }
-        let poller = self
-            .kafka
-            .iter()
-            .find(|(_, poller)| poller.batches().source.on_failure.as_deref() == Some(queue));
-        let Some((_, poller)) = poller else { return Err(SourceError::NoDeadLetters(queue.to_owned())) };
+        let destination = |poller: &Poller<KafkaLog>| poller.batches().source.on_failure.clone();
+        let poller = self.kafka.iter().find(|(_, poller)| destination(poller).as_deref() == Some(queue));
+        let Some((_, poller)) = poller else {
+            let of_records = self.kafka.iter().filter_map(|(_, poller)| destination(poller));
+            let queues: BTreeSet<String> = self.redrives.keys().cloned().chain(of_records).collect();
+            let queues = queues.into_iter().collect();
+            return Err(SourceError::NoDeadLetters { name: queue.to_owned(), queues });
+        };
+        let from = self.queue(queue, "the redrive")?;
         Ok(redrive::records(&*from, poller.log(), poller.batches()).await?)
     }
 

@@ -1,8 +1,7 @@
 """SQS, SNS, SES, SSM and S3 of this machine: moto, in one process.
 
-What it does beyond `moto_server`: it takes a free port and says which (`ready <port>`), it ends when its standard
-input does (so it cannot outlive `local`, however that one ended), and it notes when each push was published, since moto
-keeps them by endpoint and `/_local/outbox` shows the newest last. And S3 holds uploads by a form to the form's policy,
+What it does beyond `moto_server`: it takes a free port and says which (`ready <port>`), and it ends when its standard
+input does (so it cannot outlive `local`, however that one ended). And S3 holds uploads by a form to the form's policy,
 and tells of an object only when it is whole, which takes moto a moment longer.
 """
 
@@ -11,25 +10,12 @@ import json
 import os
 import sys
 import threading
-import time
 from datetime import datetime, timezone
 
 from moto.s3 import notifications
 from moto.s3.responses import S3Response
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from moto.sns.models import PlatformEndpoint
 from werkzeug.serving import make_server
-
-
-def note_times() -> None:
-    publish = PlatformEndpoint.publish
-
-    def noting(self: PlatformEndpoint, message: str) -> str:
-        message_id = publish(self, message)
-        self.__dict__.setdefault("published_at", {})[message_id] = time.time()
-        return message_id
-
-    PlatformEndpoint.publish = noting
 
 
 def hold_uploads_to_their_policy() -> None:
@@ -89,7 +75,6 @@ def end_with_input() -> None:
 
 
 def main() -> None:
-    note_times()
     hold_uploads_to_their_policy()
     tell_of_whole_objects()
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
