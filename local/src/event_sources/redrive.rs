@@ -90,7 +90,8 @@ async fn record_batch<L: RecordLog>(message: &Message, log: &L, batches: &Batche
             return Err(format!("its topic is {topic}, and the source reads {}", batches.source.topic));
         }
         let records = log.read(partition, first, last).await.map_err(|error| error.to_string())?;
-        let wanted = usize::try_from(last.saturating_sub(first).saturating_add(1)).map_err(|_| "its offsets are none")?;
+        let wanted = usize::try_from(last.saturating_sub(first).saturating_add(1))
+            .map_err(|_| "its offsets are none")?;
         // Every offset is a record's: the topic is neither compacted nor written to in transactions.
         missing += wanted.saturating_sub(records.len());
         found.entry(partition).or_default().extend(records);

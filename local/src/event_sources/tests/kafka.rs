@@ -471,8 +471,7 @@ async fn a_letter_of_which_the_topic_has_only_a_part_stays() {
     }
     let broken = Arc::new(Mutex::new(true));
     let state = Arc::clone(&broken);
-    let function =
-        Function::new(move |_| if *state.lock().unwrap() { Err("away") } else { Ok(Value::Null) });
+    let function = Function::new(move |_| if *state.lock().unwrap() { Err("away") } else { Ok(Value::Null) });
     let rules = KafkaSource { bisects: false, reports_failures: false, max_retries: Some(0), ..source() };
     let source = start(log.clone(), rules, function);
     source.drained().await;
