@@ -2,7 +2,6 @@
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
-use rand::{TryRngCore as _, rngs::OsRng};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -22,8 +21,7 @@ impl Secret {
     /// A new one, from the operating system's generator.
     pub fn random() -> Result<Self> {
         let mut bytes = [0; 32];
-        OsRng
-            .try_fill_bytes(&mut bytes)
+        getrandom::fill(&mut bytes)
             .map_err(|cause| Error::unavailable("random numbers", cause.to_string()))?;
         Ok(Self(bytes))
     }
