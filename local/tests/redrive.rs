@@ -7,6 +7,7 @@ mod town;
 use std::time::Duration;
 
 use local::{event_sources::Redriven, local_routes};
+use reqwest::Method;
 use serde_json::{Value, json};
 use town::{ROOT, Town, fire, titles};
 
@@ -66,6 +67,17 @@ async fn only_dead_letter_queues_that_are_there_are_redriven_and_no_page_of_anot
     }
     let path = [local_routes::REDRIVE, "PushDeadLetterQueue"].concat();
     assert_eq!(town.api.get(&path).await.unwrap().status, 400);
+
+    let invoke = "/2015-03-31/functions/get-status/invocations";
+    for (method, path) in
+        [(Method::POST, path.as_str()), (Method::GET, "/_local/outbox"), (Method::POST, invoke)]
+    {
+        for header in [("origin", "https://elsewhere.example"), ("host", "elsewhere.example")] {
+            let answer = town.api.send_with(method.clone(), path, Some(&json!({})), &[header]).await.unwrap();
+            assert_eq!(answer.status, 403, "{method} {path} {header:?}: {}", answer.body);
+        }
+    }
+    assert_eq!(town.api.post(invoke, &json!({})).await.unwrap().status, 200);
     town.down().await;
 }
 
