@@ -12,7 +12,7 @@ use local::{
     stack::{Foundation, Options},
 };
 use serde_json::Value;
-use tocsin_adapters::dynamodb::{CategoriesTable, Newcomers, UsersTable};
+use tocsin_adapters::dynamodb::{CategoriesTable, Newcomers, PeopleTable, UsersTable};
 use tocsin_domain::{
     access_token::Role,
     account::{Account, AccountFinder as _, Registrations as _, Verifications as _},
@@ -110,7 +110,8 @@ impl Cloud {
         let token = Secret::random().unwrap().hash();
         self.users().register(&account, &token, time::after(time::now(), 600)).await.unwrap();
         if verified {
-            Newcomers::new(self.users()).verify(&token, time::now()).await.unwrap().unwrap();
+            let people = PeopleTable::new(&self.clients.dynamodb, self.table("PeopleTable"));
+            Newcomers::new(self.users(), people).verify(&token, time::now()).await.unwrap().unwrap();
         }
     }
 

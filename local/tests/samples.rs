@@ -10,7 +10,7 @@ use town::Town;
 
 /// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
 /// what those before them leave.
-const SAMPLES: [(&str, Option<u64>); 36] = [
+const SAMPLES: [(&str, Option<u64>); 45] = [
     ("get-status", Some(200)),
     ("get-openapi", Some(200)),
     ("get-docs", Some(200)),
@@ -23,6 +23,17 @@ const SAMPLES: [(&str, Option<u64>); 36] = [
     // Registered by the sample before, and not verified.
     ("login", Some(403)),
     ("renew-session", Some(200)),
+    ("list-sessions", Some(200)),
+    // The sample's session is nobody's.
+    ("end-session", Some(404)),
+    ("request-password-reset", Some(202)),
+    ("mail-password-reset", None),
+    // The sample's token is nobody's.
+    ("confirm-password-reset", Some(400)),
+    // The sample's password is not the person's: it stays as it is, for other samples.
+    ("change-password", Some(422)),
+    ("request-email-change", Some(202)),
+    ("confirm-email-change", Some(400)),
     ("list-categories", Some(200)),
     // Only moderators may.
     ("put-category", Some(403)),
@@ -51,6 +62,7 @@ const SAMPLES: [(&str, Option<u64>); 36] = [
     ("create-profile-image-upload", Some(201)),
     ("accept-profile-image", None),
     ("delete-profile-image", Some(204)),
+    ("end-sessions", Some(204)),
     ("logout", Some(204)),
 ];
 

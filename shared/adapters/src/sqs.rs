@@ -1,9 +1,10 @@
-//! Push jobs in SQS.
+//! Jobs in SQS: pushes, and mails for other passwords.
 
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
     Error, Result,
+    password_reset::{ResetQueue, ResetRequest},
     push::{PushJob, PushQueue},
 };
 
@@ -51,6 +52,30 @@ impl SqsPushQueue {
             entries.retain(|entry| answer.failed().iter().any(|failure| failure.id() == entry.id()));
         }
         Err(Error::unavailable(SERVICE, cause))
+    }
+}
+
+/// The queue of `mail-password-reset`.
+#[derive(Clone, Debug)]
+pub struct SqsResetQueue {
+    client: Client,
+    url: String,
+}
+
+impl SqsResetQueue {
+    /// The queue at a URL.
+    #[must_use]
+    pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
+        Self { client: Client::new(config), url: url.into() }
+    }
+}
+
+impl ResetQueue for SqsResetQueue {
+    async fn enqueue(&self, request: &ResetRequest) -> Result<()> {
+        let body = serde_json::to_string(request).map_err(|error| Error::unreadable("a request", error))?;
+        let message = self.client.send_message().queue_url(&self.url).message_body(body);
+        message.send().await.map_err(failed("the reset queue"))?;
+        Ok(())
     }
 }
 

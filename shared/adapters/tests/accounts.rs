@@ -2,14 +2,25 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
 
 use serde_json::{Value, json};
-use tocsin_adapters::memory::{MemoryMailer, MemoryRateLimiter, MemorySessions, MemoryUsers};
+use tocsin_adapters::memory::{
+    MemoryMailer, MemoryRateLimiter, MemoryResetQueue, MemorySessions, MemoryUsers,
+};
 use tocsin_domain::{
     Error, Refusal, Result,
-    access_token::TokenSigner,
-    account::{self, Credentials, Registration},
+    access_token::{Caller, Role, TokenSigner, TokenVerifier},
+    account::{self, Account, AccountFinder, Credentials, Registration},
+    email_change::{self, EmailChange},
     error::Kind,
-    rate_limit::{MAIL_TO_ADDRESS, SIGN_IN_TO_ACCOUNT, SIGN_IN_TO_ACCOUNT_FROM_ADDRESS},
-    session::Tokens,
+    identity::{Identities as _, Identity, NewIdentity},
+    ids::UserId,
+    password_change::{self, PasswordChange},
+    password_reset::{self, Reset, ResetRequest},
+    person::Profile,
+    rate_limit::{
+        MAIL_TO_ADDRESS, PASSWORD_PROOF, RESET_FROM_ADDRESS, RESET_OF_ACCOUNT, SIGN_IN_FROM_ADDRESS,
+        SIGN_IN_TO_ACCOUNT, SIGN_IN_TO_ACCOUNT_FROM_ADDRESS, SIGN_UP,
+    },
+    session::{self, MOST_SESSIONS, Origin, SessionKeeper as _, SessionToken, SessionView, Tokens},
     time,
 };
 
@@ -20,12 +31,14 @@ MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 ";
 const JWKS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "test",
     "x": "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik"}]}"#;
+const ISSUER: &str = "https://tocsin.example";
 const EMAIL: &str = "ada@example.org";
 
 struct Town {
     users: MemoryUsers,
     sessions: MemorySessions,
     mailer: MemoryMailer,
+    resets: MemoryResetQueue,
     limiter: MemoryRateLimiter,
     signer: TokenSigner,
 }
@@ -36,8 +49,9 @@ impl Town {
             users: MemoryUsers::default(),
             sessions: MemorySessions::default(),
             mailer: MemoryMailer::default(),
+            resets: MemoryResetQueue::default(),
             limiter: MemoryRateLimiter::default(),
-            signer: TokenSigner::new(&PRIVATE_KEY.into(), JWKS, "https://tocsin.example").unwrap(),
+            signer: TokenSigner::new(&PRIVATE_KEY.into(), JWKS, ISSUER).unwrap(),
         }
     }
 
@@ -51,7 +65,80 @@ impl Town {
     async fn login(&self, email: &str, password: &str, address: &str) -> Result<Tokens> {
         let credentials = Credentials::from_json(&json!({"email": email, "password": password}))?;
         let Self { users, sessions, limiter, signer, .. } = self;
-        account::login(users, sessions, limiter, signer, &credentials, address, time::now()).await
+        let origin = Origin::new(Some("tocsin-app/1.0"), address);
+        account::login(users, sessions, limiter, signer, &credentials, &origin, time::now()).await
+    }
+
+    /// Verifies the account that was registered with this name.
+    async fn verify(&self, username: &str) -> Result<Tokens> {
+        let token = account::token_from_json(&self.mailed_token(username))?;
+        let Self { users, sessions, signer, .. } = self;
+        let origin = Origin::new(None, "192.0.2.1");
+        account::verify_email(users, sessions, signer, &token, &origin, time::now()).await
+    }
+
+    async fn renew(&self, session_token: &str) -> Result<Tokens> {
+        let token = SessionToken::decode(session_token)?;
+        let Self { users, sessions, signer, .. } = self;
+        let origin = Origin::new(Some("tocsin-app/1.1"), "192.0.2.9");
+        session::renew(sessions, users, signer, &token, &origin, time::now()).await
+    }
+
+    /// Whose access token it is.
+    fn caller(tokens: &Tokens) -> Caller {
+        TokenVerifier::new(JWKS, ISSUER).unwrap().verify(&tokens.access_token).unwrap()
+    }
+
+    async fn sessions_of(&self, caller: &Caller) -> Vec<SessionView> {
+        session::list(&self.sessions, &self.users, caller, time::now()).await.unwrap()
+    }
+
+    async fn ask_for_reset(&self, email: &str, address: &str) -> Result<()> {
+        let request = ResetRequest::from_json(&json!({"email": email}))?;
+        password_reset::ask(&self.resets, &self.limiter, &request, address).await
+    }
+
+    /// Does what waits in the queue.
+    async fn mail_resets(&self) {
+        for request in self.resets.take() {
+            password_reset::mail_token(&self.users, &self.mailer, &request, time::now()).await.unwrap();
+        }
+    }
+
+    async fn reset(&self, token: &str, password: &str) -> Result<()> {
+        let reset = Reset::from_json(&json!({"token": token, "password": password}))?;
+        let Self { users, sessions, mailer, limiter, .. } = self;
+        password_reset::confirm(users, sessions, mailer, limiter, &reset, "192.0.2.1", time::now()).await
+    }
+
+    async fn change_password(&self, caller: &Caller, current: &str, new: &str) -> Result<()> {
+        let change = json!({"current_password": current, "new_password": new});
+        let change = PasswordChange::from_json(&change)?;
+        let Self { users, sessions, mailer, limiter, .. } = self;
+        password_change::change(users, sessions, mailer, limiter, caller, &change, time::now()).await
+    }
+
+    async fn ask_for_email(&self, caller: &Caller, body: &Value) -> Result<()> {
+        let change = EmailChange::from_json(body)?;
+        let Self { users, mailer, limiter, .. } = self;
+        email_change::ask(users, mailer, limiter, caller.user_id, &change, time::now()).await
+    }
+
+    async fn confirm_email(&self, token: &str) -> Result<()> {
+        let token = email_change::token_from_json(&json!({"token": token}))?;
+        email_change::confirm(&self.users, &self.mailer, &token, time::now()).await
+    }
+
+    /// The account of [`EMAIL`].
+    async fn account(&self) -> Account {
+        AccountFinder::find(&self.users, &EMAIL.parse().unwrap(), time::now()).await.unwrap().remove(0)
+    }
+
+    /// To whom the newest mail is, and the token in it, if there is one.
+    fn newest_mail(&self) -> (String, Option<String>) {
+        let mail = self.mailer.mails().pop().unwrap();
+        let token = mail.body.lines().find(|line| line.len() == 43).map(str::to_owned);
+        (mail.to.to_string(), token)
     }
 
     /// The token of the mail that is about this name.
@@ -83,14 +170,10 @@ async fn each_registration_of_an_address_is_verified_with_its_own_password() {
         assert_eq!(refusal(town.login(EMAIL, password, "192.0.2.1").await).code, code);
     }
 
-    let token = account::token_from_json(&town.mailed_token("ada")).unwrap();
-    let Town { users, sessions, signer, .. } = &town;
-    account::verify_email(users, sessions, signer, &token, time::now()).await.unwrap();
+    town.verify("ada").await.unwrap();
     town.login(EMAIL, hers, "192.0.2.1").await.unwrap();
     assert_eq!(refusal(town.login(EMAIL, theirs, "192.0.2.1").await).code, "credentials_invalid");
-    let token = account::token_from_json(&town.mailed_token("mallory")).unwrap();
-    let void = account::verify_email(users, sessions, signer, &token, time::now()).await;
-    assert_eq!(refusal(void).code, "token_invalid");
+    assert_eq!(refusal(town.verify("mallory").await).code, "token_invalid");
 }
 
 #[tokio::test]
@@ -130,4 +213,255 @@ async fn what_is_printed_tells_no_secret() {
     for secret in [password, "$argon2id", token["token"].as_str().unwrap()] {
         assert!(!printed.contains(secret), "{secret} is in {printed}");
     }
+}
+
+const FIRST: &str = "harbour lantern eleven";
+const SECOND: &str = "window copper thirteen";
+const THIRD: &str = "bicycle meadow seventeen";
+
+/// A town with one verified account, and its first session.
+async fn town_of_ada() -> (Town, Tokens) {
+    let town = Town::new();
+    town.register("ada", FIRST).await.unwrap();
+    let tokens = town.verify("ada").await.unwrap();
+    (town, tokens)
+}
+
+/// A person without an address and a password, by the identity that they came with; and a caller of theirs.
+async fn outsider(town: &Town) -> Caller {
+    let now = time::now();
+    let account = Account {
+        user_id: UserId::new(now),
+        email: None,
+        email_verified: false,
+        username: "bob".parse().unwrap(),
+        password: None,
+        roles: vec![Role::User],
+        created_at: now,
+    };
+    let identity = Identity::new("https://issuer.example", "bob").unwrap();
+    let profile = Profile::new(account.user_id, account.username.clone(), None);
+    let stored = town.users.register(&account, &identity, &profile).await.unwrap();
+    assert_eq!(stored, NewIdentity::Stored);
+    Caller { user_id: account.user_id, username: "bob".to_owned(), session_id: None, roles: account.roles }
+}
+
+#[tokio::test]
+async fn sessions_are_listed_with_where_they_are_used() {
+    let (town, first) = town_of_ada().await;
+    let second = town.login(EMAIL, FIRST, "192.0.2.7").await.unwrap();
+    let caller = Town::caller(&second);
+    let views = town.sessions_of(&caller).await;
+    let shown: Vec<_> =
+        views.iter().map(|view| (view.device.as_deref(), view.address.as_str(), view.current)).collect();
+    assert_eq!(shown, [(Some("tocsin-app/1.0"), "192.0.2.7", true), (None, "192.0.2.1", false)]);
+    assert!(views.iter().all(|view| view.created_at == view.last_used_at));
+
+    // Renewed from elsewhere, by a newer app.
+    town.renew(&first.session_token).await.unwrap();
+    let renewed = town.sessions_of(&caller).await.remove(1);
+    assert_eq!((renewed.device.as_deref(), renewed.address.as_str()), (Some("tocsin-app/1.1"), "192.0.2.9"));
+    assert!(renewed.last_used_at >= renewed.created_at && renewed.expires_at > renewed.last_used_at);
+
+    // What a client calls itself is anybody's text.
+    let long = format!(" {}\u{7}\n ", "é".repeat(300));
+    let device = Origin::new(Some(&long), "192.0.2.1").device.unwrap();
+    assert_eq!((device.chars().count(), device.contains(char::is_control)), (200, false));
+    assert_eq!(Origin::new(Some(" \t "), "192.0.2.1").device, None);
+}
+
+#[tokio::test]
+async fn a_person_has_a_bounded_number_of_sessions() {
+    let (town, first) = town_of_ada().await;
+    let owner = Town::caller(&first).user_id;
+    let account = town.account().await;
+    let begin = async |seconds: u64| {
+        let origin = Origin::new(None, "192.0.2.1");
+        let now = time::after(time::now(), seconds);
+        session::begin(&town.sessions, &town.signer, &account, &origin, now).await.unwrap()
+    };
+    let mut later = Vec::new();
+    for number in 1..MOST_SESSIONS {
+        later.push(begin(u64::try_from(number).unwrap()).await);
+    }
+    assert_eq!(town.sessions.of(owner, time::now()).await.unwrap().len(), MOST_SESSIONS);
+    town.renew(&first.session_token).await.unwrap();
+    // The first is as old as any, and was used before all others were; one more, and it is gone.
+    begin(100).await;
+    assert_eq!(town.sessions.of(owner, time::now()).await.unwrap().len(), MOST_SESSIONS);
+    assert_eq!(refusal(town.renew(&first.session_token).await).code, "session_invalid");
+    town.renew(&later[0].session_token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reset_password_is_the_only_one_and_ends_all_sessions() {
+    let (town, tokens) = town_of_ada().await;
+    town.ask_for_reset("Ada@example.org", "192.0.2.1").await.unwrap();
+    town.ask_for_reset("nobody@example.org", "192.0.2.1").await.unwrap();
+    town.ask_for_reset(EMAIL, "192.0.2.1").await.unwrap();
+    assert_eq!(town.mailer.mails().len(), 1, "nothing is done before the answer");
+    town.mail_resets().await;
+    let resets: Vec<_> = town.mailer.mails().drain(1..).map(|mail| mail.to.to_string()).collect();
+    assert_eq!(resets, [EMAIL, EMAIL], "nobody else is written to");
+    let (_, token) = town.newest_mail();
+    let token = token.unwrap();
+
+    let short = refusal(town.reset(&token, "short").await);
+    assert_eq!((short.kind, short.errors[0].pointer.as_str()), (Kind::Invalid, "/password"));
+    let common = refusal(town.reset(&token, "ada@example.org").await);
+    assert_eq!((common.kind, common.errors[0].code), (Kind::Invalid, "password_too_common"));
+    town.reset(&token, SECOND).await.unwrap();
+    assert_eq!(town.newest_mail(), (EMAIL.to_owned(), None), "the owner is told");
+    for void in [token, town.mailer.mails()[1].body.lines().find(|line| line.len() == 43).unwrap().to_owned()]
+    {
+        assert_eq!(refusal(town.reset(&void, THIRD).await).code, "token_invalid");
+    }
+    assert_eq!(refusal(town.login(EMAIL, FIRST, "192.0.2.1").await).code, "credentials_invalid");
+    assert_eq!(refusal(town.renew(&tokens.session_token).await).code, "session_invalid");
+    let again = town.login(EMAIL, SECOND, "192.0.2.1").await.unwrap();
+    assert_eq!(town.sessions_of(&Town::caller(&again)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_registration_that_waits_gets_no_other_password() {
+    let town = Town::new();
+    town.register("ada", FIRST).await.unwrap();
+    town.ask_for_reset(EMAIL, "192.0.2.1").await.unwrap();
+    town.mail_resets().await;
+    assert_eq!(town.mailer.mails().len(), 1, "only the verification");
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_the_other_sessions_also_one_that_begins_meanwhile() {
+    let (town, tokens) = town_of_ada().await;
+    let other = town.login(EMAIL, FIRST, "192.0.2.2").await.unwrap();
+    let caller = Town::caller(&tokens);
+    let before = town.account().await;
+
+    let wrong = refusal(town.change_password(&caller, SECOND, THIRD).await);
+    assert_eq!(
+        (wrong.errors[0].pointer.as_str(), wrong.errors[0].code),
+        ("/current_password", "password_wrong")
+    );
+    let common = refusal(town.change_password(&caller, FIRST, "ada@example.org").await);
+    assert_eq!(common.errors[0].pointer, "/new_password");
+    town.change_password(&caller, FIRST, SECOND).await.unwrap();
+    assert_eq!(town.newest_mail(), (EMAIL.to_owned(), None), "the owner is told");
+
+    // Somebody knew the old password, and was let in an instant before: their session begins when all have been ended.
+    let origin = Origin::new(None, "192.0.2.66");
+    let late = session::begin(&town.sessions, &town.signer, &before, &origin, time::now()).await.unwrap();
+    for ended in [&other, &late] {
+        assert_eq!(refusal(town.renew(&ended.session_token).await).code, "session_invalid");
+    }
+    let mine = town.sessions_of(&caller).await;
+    assert_eq!(mine.len(), 1, "{mine:?}");
+    assert!(mine[0].current);
+    town.renew(&tokens.session_token).await.unwrap();
+    town.login(EMAIL, SECOND, "192.0.2.1").await.unwrap();
+}
+
+#[tokio::test]
+async fn who_has_no_password_is_told_how_to_get_one() {
+    let town = Town::new();
+    let bob = outsider(&town).await;
+    let refused = refusal(town.change_password(&bob, FIRST, SECOND).await);
+    assert_eq!((refused.kind, refused.code), (Kind::Conflict, "password_missing"));
+    let email = "bob@example.org";
+    let refused = refusal(town.ask_for_email(&bob, &json!({"email": email, "password": FIRST})).await);
+    assert_eq!(
+        (refused.errors[0].pointer.as_str(), refused.errors[0].code),
+        ("/password", "password_missing")
+    );
+
+    town.ask_for_email(&bob, &json!({"email": email})).await.unwrap();
+    let (to, token) = town.newest_mail();
+    assert_eq!(to, email);
+    town.confirm_email(&token.unwrap()).await.unwrap();
+    assert_eq!(town.mailer.mails().len(), 1, "there is no old address to tell");
+    town.ask_for_reset(email, "192.0.2.1").await.unwrap();
+    town.mail_resets().await;
+    town.reset(&town.newest_mail().1.unwrap(), FIRST).await.unwrap();
+    town.login(email, FIRST, "192.0.2.1").await.unwrap();
+}
+
+#[tokio::test]
+async fn another_address_is_asked_for_with_the_password_and_made_by_its_mail() {
+    let (town, tokens) = town_of_ada().await;
+    let caller = Town::caller(&tokens);
+    let new = "lovelace@example.org";
+    for (body, code) in
+        [(json!({"email": new}), "required"), (json!({"email": new, "password": SECOND}), "password_wrong")]
+    {
+        let refused = refusal(town.ask_for_email(&caller, &body).await);
+        assert_eq!((refused.errors[0].pointer.as_str(), refused.errors[0].code), ("/password", code));
+    }
+    let unchanged = json!({"email": EMAIL, "password": FIRST});
+    assert_eq!(refusal(town.ask_for_email(&caller, &unchanged).await).code, "email_unchanged");
+
+    town.ask_for_email(&caller, &json!({"email": new, "password": FIRST})).await.unwrap();
+    let (to, token) = town.newest_mail();
+    let token = token.unwrap();
+    assert_eq!(to, new);
+    town.login(EMAIL, FIRST, "192.0.2.1").await.unwrap();
+    town.confirm_email(&token).await.unwrap();
+    assert_eq!(town.newest_mail(), (EMAIL.to_owned(), None), "the old address is told");
+    assert_eq!(refusal(town.confirm_email(&token).await).code, "token_invalid");
+    assert_eq!(refusal(town.login(EMAIL, FIRST, "192.0.2.1").await).code, "credentials_invalid");
+    town.login(new, FIRST, "192.0.2.1").await.unwrap();
+
+    // Whoever stole the session asked for an address of theirs; the owner takes the account back.
+    town.ask_for_email(&caller, &json!({"email": "mallory@example.org", "password": FIRST})).await.unwrap();
+    let (_, stolen) = town.newest_mail();
+    town.ask_for_reset(new, "192.0.2.1").await.unwrap();
+    town.mail_resets().await;
+    town.reset(&town.newest_mail().1.unwrap(), SECOND).await.unwrap();
+    assert_eq!(refusal(town.confirm_email(&stolen.unwrap()).await).code, "token_invalid");
+}
+
+/// How often something is let through until it is refused for its number, and that it says how long to wait.
+async fn let_through(attempt: impl AsyncFn(u32) -> Refusal) -> u32 {
+    for count in 0..2_000 {
+        let refusal = attempt(count).await;
+        if refusal.kind == Kind::RateLimited {
+            assert!(refusal.retry_after.is_some_and(|wait| !wait.is_zero()), "{refusal:?}");
+            return count;
+        }
+    }
+    panic!("it is not limited");
+}
+
+#[tokio::test]
+async fn signing_in_up_and_resets_are_limited_per_account_and_per_address() {
+    let fine = || Refusal::new(Kind::NotFound, "fine", "");
+    let or_fine = |answer: Result<()>| answer.err().map_or_else(fine, |error| refusal::<()>(Err(error)));
+
+    let town = Town::new();
+    let per_account = let_through(async |_| or_fine(town.register("ada", FIRST).await)).await;
+    assert_eq!(per_account, MAIL_TO_ADDRESS.most);
+    let town = Town::new();
+    let per_address = let_through(async |_| or_fine(town.register("ada", "ada@example.org").await)).await;
+    assert_eq!(per_address, SIGN_UP.most);
+
+    let town = Town::new();
+    let login = async |email: &str, address: &str| refusal(town.login(email, FIRST, address).await);
+    let both = let_through(async |_| login(EMAIL, "192.0.2.1").await).await;
+    assert_eq!(both, SIGN_IN_TO_ACCOUNT_FROM_ADDRESS.most);
+    let per_address =
+        let_through(async |n| login(&format!("nobody{n}@example.org"), "192.0.2.1").await).await;
+    assert_eq!(per_address + both + 1, SIGN_IN_FROM_ADDRESS.most);
+    let per_account = let_through(async |n| login(EMAIL, &format!("198.51.100.{n}")).await).await;
+    assert_eq!(per_account + both, SIGN_IN_TO_ACCOUNT.most);
+
+    let reset = async |email: &str, address: &str| or_fine(town.ask_for_reset(email, address).await);
+    let per_account = let_through(async |n| reset(EMAIL, &format!("198.51.100.{n}")).await).await;
+    assert_eq!(per_account, RESET_OF_ACCOUNT.most);
+    let per_address =
+        let_through(async |n| reset(&format!("nobody{n}@example.org"), "192.0.2.1").await).await;
+    assert_eq!(per_address, RESET_FROM_ADDRESS.most);
+
+    let (town, tokens) = town_of_ada().await;
+    let caller = Town::caller(&tokens);
+    let proofs = let_through(async |_| or_fine(town.change_password(&caller, SECOND, THIRD).await)).await;
+    assert_eq!(proofs, PASSWORD_PROOF.most);
 }

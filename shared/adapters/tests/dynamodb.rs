@@ -6,8 +6,8 @@ use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 use tocsin_adapters::{
     aws,
     dynamodb::{
-        CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PeopleEditor,
-        PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
+        AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers,
+        PeopleEditor, PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
 };
 use tocsin_conformance::{accounts, fixtures, people, posts, pushes, subscriptions};
@@ -66,10 +66,14 @@ async fn storage(tables: &[(&str, bool)]) -> Client {
 
 #[tokio::test]
 async fn users() {
-    let users = UsersTable::new(&storage(&[("users", false)]).await, "users");
-    let newcomers = Newcomers::new(users.clone());
-    accounts::users(&users, &newcomers).await;
-    accounts::identities(&users, &newcomers).await;
+    let client = storage(&[("users", false), ("people", true)]).await;
+    let (users, people) = (UsersTable::new(&client, "users"), PeopleTable::new(&client, "people"));
+    let newcomers = Newcomers::new(users.clone(), people.clone());
+    accounts::users(&users, &newcomers, &people).await;
+    accounts::identities(&users, &newcomers, &people).await;
+    accounts::passwords(&users, &newcomers).await;
+    let addresses = AddressEditor::new(users.clone(), people.clone());
+    accounts::addresses(&users, &newcomers, &addresses, &people).await;
 }
 
 #[tokio::test]

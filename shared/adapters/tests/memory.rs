@@ -19,8 +19,10 @@ use tocsin_domain::{
 #[tokio::test]
 async fn conformance() {
     let users = MemoryUsers::default();
-    accounts::users(&users, &users).await;
-    accounts::identities(&users, &users).await;
+    accounts::users(&users, &users, users.people()).await;
+    accounts::identities(&users, &users, users.people()).await;
+    accounts::passwords(&users, &users).await;
+    accounts::addresses(&users, &users, &users, users.people()).await;
     accounts::sessions(&MemorySessions::default()).await;
     let profiles = MemoryPeople::default();
     people::profiles(&profiles, async |person| profiles.add(person)).await;

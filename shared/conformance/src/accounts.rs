@@ -9,13 +9,16 @@ use tocsin_domain::{
         Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, VERIFICATION_SECONDS,
         Verifications,
     },
+    email_change::{EMAIL_CHANGE_SECONDS, EmailChangeTokens, EmailChanged, EmailChanges},
     identity::{Identities, Identity, Linked, NewIdentity},
     ids::{SessionId, UserId},
     mail::EmailAddress,
     password::PasswordHash,
-    person::Profile,
+    password_change::PasswordEditor,
+    password_reset::{PasswordResets, RESET_SECONDS, ResetTokens},
+    person::{Profile, Profiles},
     secret::{Salt, Secret, SecretHash},
-    session::{AccountReader, Session, Sessions},
+    session::{AccountReader, Origin, Session, SessionPasswords, Sessions},
     time::{self, Timestamp},
 };
 
@@ -37,7 +40,7 @@ fn token() -> SecretHash {
 
 /// An address and a name are one account's, once it is verified; until then, a name is reserved for an address, and
 /// registrations of one address do not touch each other.
-pub async fn users<U>(users: &U, newcomers: &impl Verifications)
+pub async fn users<U>(users: &U, newcomers: &impl Verifications, people: &impl Profiles)
 where
     U: Registrations + AccountFinder + AccountReader + RoleEditor,
 {
@@ -95,6 +98,9 @@ where
     }
     assert_eq!(find(&email("ada"), until).await, [verified(&first)], "a verified account stays");
     assert_eq!(users.get(first.user_id).await.unwrap(), Some(verified(&first)));
+    let profile = Profile::new(first.user_id, first.username.clone(), first.email.clone());
+    let all = [first.user_id, second.user_id, third.user_id];
+    assert_eq!(people.get(&all).await.unwrap(), [profile], "a person begins with the account");
     for void in [&second, &third] {
         assert_eq!(users.get(void.user_id).await.unwrap(), None);
     }
@@ -128,7 +134,7 @@ where
 }
 
 /// An identity is one account's, and makes one at most. A verified address that it brings is taken as if by its mail.
-pub async fn identities<U, N>(users: &U, newcomers: &N)
+pub async fn identities<U, N>(users: &U, newcomers: &N, people: &impl Profiles)
 where
     U: Registrations + AccountFinder + AccountReader,
     N: Verifications + Identities,
@@ -155,6 +161,8 @@ where
     let bare = outsider("bare", None);
     assert_eq!(find(&identity("bare")).await, None);
     assert_eq!(register(&bare, &identity("bare")).await, NewIdentity::Stored);
+    let profile = Profile::new(bare.user_id, bare.username.clone(), None);
+    assert_eq!(people.get(&[bare.user_id]).await.unwrap(), [profile]);
     assert_eq!(find(&identity("bare")).await, Some(bare.clone()));
     assert_eq!(users.get(bare.user_id).await.unwrap(), Some(bare.clone()));
     let elsewhere = Identity::new("https://other.example", identity("bare").subject()).unwrap();
@@ -162,6 +170,7 @@ where
     let again = outsider("again", Some(&email("again")));
     assert_eq!(register(&again, &identity("bare")).await, NewIdentity::Taken);
     assert_eq!(users.get(again.user_id).await.unwrap(), None, "what is refused leaves nothing");
+    assert_eq!(people.get(&[again.user_id]).await.unwrap(), []);
     assert_eq!(at(&email("again")).await, []);
     let other = outsider("BARE", Some(&email("again")));
     assert_eq!(register(&other, &identity("other")).await, NewIdentity::UsernameTaken);
@@ -204,8 +213,145 @@ where
     }
 }
 
+/// A verified account of now.
+async fn verified<U: Registrations>(users: &U, newcomers: &impl Verifications, who: &str) -> Account {
+    let now = time::now();
+    let id = UserId::new(now).to_string();
+    // The end of an id is random.
+    let (unique, token) = (&id[24..], token());
+    let account = account(&format!("{who}.{unique}@example.org"), &format!("{who}-{unique}"), now);
+    let until = time::after(now, VERIFICATION_SECONDS);
+    assert_eq!(users.register(&account, &token, until).await.unwrap(), Registered::Stored);
+    newcomers.verify(&token, now).await.unwrap().unwrap()
+}
+
+fn hash(text: &str) -> PasswordHash {
+    PasswordHash(format!("$argon2id${text}"))
+}
+
+/// A password is changed by who knows the one before, or with a token: once, in time, and only as long as the account is
+/// as it was when the token was issued.
+pub async fn passwords<U>(users: &U, newcomers: &impl Verifications)
+where
+    U: Registrations + AccountReader + PasswordEditor + ResetTokens + PasswordResets,
+{
+    let (now, ada) = (time::now(), verified(users, newcomers, "ada").await);
+    let until = time::after(now, RESET_SECONDS);
+    let issue = async |account: &Account| {
+        let token = token();
+        users.issue(account, &token, until).await.unwrap();
+        token
+    };
+    let find = async |token: &SecretHash, now| users.find(token, now).await.unwrap();
+    let confirm = async |token: &SecretHash, account: &Account, new: &str| {
+        users.confirm(token, account, &hash(new)).await.unwrap()
+    };
+    let stored = async || users.get(ada.user_id).await.unwrap().unwrap();
+
+    assert_eq!(find(&token(), now).await, None);
+    let (first, second) = (issue(&ada).await, issue(&ada).await);
+    assert_eq!(find(&first, until).await, None, "a token expires");
+    assert_eq!(find(&first, now).await, Some(ada.clone()));
+    assert!(!confirm(&token(), &ada, "unknown").await);
+    assert!(confirm(&first, &ada, "first").await);
+    let after_first = Account { password: Some(hash("first")), ..ada.clone() };
+    assert_eq!(stored().await, after_first, "nothing else changes");
+    assert_eq!(find(&first, now).await, None, "a token is used once");
+    assert!(!confirm(&first, &after_first, "again").await);
+    // The other token was issued for the password before.
+    assert_eq!(find(&second, now).await, None);
+    assert!(!confirm(&second, &ada, "second").await, "also for who found it in time");
+
+    let third = issue(&after_first).await;
+    assert!(!users.set_password(ada.user_id, &hash("wrong"), &hash("new")).await.unwrap());
+    assert!(users.set_password(ada.user_id, &hash("first"), &hash("third")).await.unwrap());
+    assert!(!users.set_password(ada.user_id, &hash("first"), &hash("late")).await.unwrap());
+    assert_eq!(stored().await.password, Some(hash("third")));
+    assert_eq!(find(&third, now).await, None);
+    assert!(!users.set_password(UserId::new(now), &hash("third"), &hash("new")).await.unwrap());
+}
+
+/// An address moves to an account with a token, in the account and the profile, and the one before is anybody's.
+pub async fn addresses<U>(
+    users: &U,
+    newcomers: &(impl Verifications + Identities),
+    addresses: &impl EmailChanges,
+    people: &impl Profiles,
+) where
+    U: Registrations + AccountFinder + AccountReader + PasswordEditor + EmailChangeTokens,
+{
+    let now = time::now();
+    let (ada, eve) = (verified(users, newcomers, "ada").await, verified(users, newcomers, "eve").await);
+    let until = time::after(now, EMAIL_CHANGE_SECONDS);
+    let unique = &ada.user_id.to_string()[24..];
+    let new: EmailAddress = format!("Lovelace.{unique}@example.org").parse().unwrap();
+    let issue = async |account: &Account, email: &EmailAddress| {
+        let token = token();
+        users.issue(account, email, &token, until).await.unwrap();
+        token
+    };
+    let find = async |token: &SecretHash, now| addresses.find(token, now).await.unwrap();
+    let confirm = async |token: &SecretHash, account: &Account, email: &EmailAddress| {
+        addresses.confirm(token, account, email).await.unwrap()
+    };
+    let at = async |email: &EmailAddress| users.find(email, now).await.unwrap();
+    let old = ada.email.clone().unwrap();
+
+    // Somebody else's: it is not moved.
+    let theirs = eve.email.clone().unwrap();
+    let token_for_theirs = issue(&ada, &theirs).await;
+    assert_eq!(confirm(&token_for_theirs, &ada, &theirs).await, EmailChanged::Taken);
+    assert_eq!(at(&theirs).await, from_ref(&eve));
+
+    // One that somebody has registered who cannot read its mails: it is.
+    let (squatter, squatters) = (account(new.as_str(), &format!("squatter-{unique}"), now), token());
+    assert_eq!(users.register(&squatter, &squatters, until).await.unwrap(), Registered::Stored);
+    let (first, second) = (issue(&ada, &new).await, issue(&ada, &new).await);
+    assert_eq!(find(&first, until).await, None, "a token expires");
+    assert_eq!(find(&first, now).await, Some((ada.clone(), new.clone())));
+    assert_eq!(confirm(&token(), &ada, &new).await, EmailChanged::Superseded);
+    assert_eq!(confirm(&first, &ada, &new).await, EmailChanged::Done);
+    let moved = Account { email: Some(new.clone()), ..ada.clone() };
+    assert_eq!(users.get(ada.user_id).await.unwrap(), Some(moved.clone()), "nothing else changes");
+    assert_eq!(at(&new).await, from_ref(&moved));
+    assert_eq!(at(&old).await, []);
+    let profiles = people.get(&[ada.user_id]).await.unwrap();
+    assert_eq!(profiles[0].email, Some(new.clone()));
+    assert_eq!(newcomers.verify(&squatters, now).await.unwrap(), None);
+    for used in [&first, &second] {
+        assert_eq!(find(used, now).await, None, "a token is used once, and is about the address before");
+        assert_eq!(confirm(used, &ada, &new).await, EmailChanged::Superseded);
+    }
+    let another = account(old.as_str(), &format!("another-{unique}"), now);
+    assert_eq!(users.register(&another, &token(), until).await.unwrap(), Registered::Stored, "it is free");
+
+    // The same address in another case; and after another password, none that was asked for before.
+    let spelt: EmailAddress = new.as_str().to_lowercase().parse().unwrap();
+    let (third, fourth) = (issue(&moved, &spelt).await, issue(&moved, &old).await);
+    assert_eq!(confirm(&third, &moved, &spelt).await, EmailChanged::Done);
+    let spelled = Account { email: Some(spelt.clone()), ..moved.clone() };
+    assert_eq!(at(&new).await, from_ref(&spelled));
+    assert_eq!(find(&fourth, now).await, None);
+    let fifth = issue(&spelled, &old).await;
+    let before = spelled.password.clone().unwrap();
+    assert!(users.set_password(ada.user_id, &before, &hash("another")).await.unwrap());
+    assert_eq!(find(&fifth, now).await, None);
+    assert_eq!(confirm(&fifth, &spelled, &old).await, EmailChanged::Superseded);
+
+    // Who came without an address gets one.
+    let named = account("nobody@example.org", &format!("bare-{unique}"), now);
+    let bare = Account { email: None, email_verified: false, password: None, ..named };
+    let identity = Identity::new("https://issuer.example", format!("bare-{unique}")).unwrap();
+    let profile = Profile::new(bare.user_id, bare.username.clone(), None);
+    assert_eq!(newcomers.register(&bare, &identity, &profile).await.unwrap(), NewIdentity::Stored);
+    let email: EmailAddress = format!("bare.{unique}@example.org").parse().unwrap();
+    let sixth = issue(&bare, &email).await;
+    assert_eq!(confirm(&sixth, &bare, &email).await, EmailChanged::Done);
+    assert_eq!(at(&email).await, [Account { email: Some(email.clone()), email_verified: true, ..bare }]);
+}
+
 /// A session is its owner's, ends in time, and is exchanged once for each token.
-pub async fn sessions(sessions: &impl Sessions) {
+pub async fn sessions(sessions: &(impl Sessions + SessionPasswords)) {
     let now = time::now();
     let (first, second, third) = (token(), token(), token());
     let session = Session {
@@ -214,7 +360,10 @@ pub async fn sessions(sessions: &impl Sessions) {
         salt: Salt::random().unwrap(),
         current: first.clone(),
         previous: None,
+        password: Some(PasswordHash("$argon2id$…".to_owned()).mark()),
+        origin: Origin::new(Some("tocsin-app/1.0"), "192.0.2.1"),
         created_at: now,
+        last_used_at: now,
         expires_at: time::after(now, 60),
     };
     let (owner, id) = (session.user_id, session.session_id);
@@ -226,15 +375,45 @@ pub async fn sessions(sessions: &impl Sessions) {
     let rotated = Session {
         current: second.clone(),
         previous: Some((first.clone(), time::after(now, 10))),
+        origin: Origin::new(None, "192.0.2.2"),
+        last_used_at: time::after(now, 5),
         expires_at: time::after(now, 120),
         ..session.clone()
     };
     assert!(sessions.rotate(&first, &rotated).await.unwrap());
-    assert!(!sessions.rotate(&first, &Session { current: third.clone(), ..session }).await.unwrap());
+    let late = Session { current: third.clone(), ..session.clone() };
+    assert!(!sessions.rotate(&first, &late).await.unwrap());
     assert_eq!(sessions.get(owner, id, now).await.unwrap().as_ref(), Some(&rotated));
 
-    sessions.end(owner, id).await.unwrap();
-    sessions.end(owner, id).await.unwrap();
+    // Its password is changed while it is renewed: neither undoes the other.
+    let mark = PasswordHash("$argon2id$another".to_owned()).mark();
+    sessions.keep_for(owner, id, &mark).await.unwrap();
+    let again = Session { current: third.clone(), previous: None, ..rotated.clone() };
+    assert!(sessions.rotate(&second, &again).await.unwrap());
+    let again = Session { password: Some(mark.clone()), ..again };
+    assert_eq!(sessions.get(owner, id, now).await.unwrap().as_ref(), Some(&again));
+
+    // The one used last comes first; those of others, and those that have ended, are not among them.
+    let other = |user_id, seconds| Session {
+        user_id,
+        session_id: SessionId::new(now),
+        current: token(),
+        last_used_at: time::after(now, seconds),
+        expires_at: time::after(now, 10 * seconds),
+        ..session.clone()
+    };
+    let (newer, older, gone) = (other(owner, 6), other(owner, 4), other(owner, 2));
+    for session in [&newer, &older, &gone, &other(UserId::new(now), 9)] {
+        sessions.begin(session).await.unwrap();
+    }
+    let mine = sessions.of(owner, gone.expires_at).await.unwrap();
+    assert_eq!(mine, [newer.clone(), again, older.clone()]);
+
+    assert!(!sessions.end(UserId::new(now), id).await.unwrap(), "it is its owner's alone");
+    assert!(sessions.end(owner, id).await.unwrap());
+    assert!(!sessions.end(owner, id).await.unwrap());
     assert_eq!(sessions.get(owner, id, now).await.unwrap(), None);
-    assert!(!sessions.rotate(&second, &rotated).await.unwrap(), "what has ended is not begun again");
+    sessions.keep_for(owner, id, &mark).await.unwrap();
+    assert!(!sessions.rotate(&third, &rotated).await.unwrap(), "what has ended is not begun again");
+    assert_eq!(sessions.of(owner, gone.expires_at).await.unwrap(), [newer, older]);
 }

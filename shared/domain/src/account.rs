@@ -11,11 +11,11 @@ use crate::{
     error::{Invalid, Kind},
     ids::UserId,
     input::{Fields, parsed},
-    mail::{EmailAddress, Mail, Mailer},
-    password::{Password, PasswordHash},
+    mail::{self, EmailAddress, Mail, Mailer},
+    password::{Password, PasswordHash, PasswordMark},
     rate_limit::{self, RateLimiter},
     secret::{Secret, SecretHash},
-    session::{self, Sessions, Tokens},
+    session::{self, Origin, SessionKeeper, Sessions, Tokens},
     time::{self, Timestamp},
 };
 
@@ -85,6 +85,14 @@ pub struct Account {
     pub roles: Vec<Role>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl Account {
+    /// Which password it has, if it has one.
+    #[must_use]
+    pub fn password_mark(&self) -> Option<PasswordMark> {
+        self.password.as_ref().map(PasswordHash::mark)
+    }
 }
 
 /// What a person asks to be registered with.
@@ -205,12 +213,10 @@ pub async fn register(
             return Err(taken("username_taken", "somebody has this name; choose another"));
         }
     }
-    let mail = Mail::verification(email, &account.username.0, &token, now);
-    mailer.send(&mail).await.map_err(|error| {
-        tracing::error!(%error, user_id = %account.user_id, "a verification mail was not sent");
-        let detail = "the mail could not be sent; register again";
-        Refusal::unavailable("mail_unavailable", detail, std::time::Duration::from_secs(30))
-    })?;
+    let mail = Mail::verification(email, &account.username, &token, now);
+    let sent = mailer.send(&mail).await;
+    let detail = "the mail could not be sent; register again";
+    sent.map_err(|error| mail::not_sent(&error, account.user_id, detail))?;
     Ok(account.user_id)
 }
 
@@ -236,13 +242,14 @@ fn token_invalid() -> Refusal {
 /// Verifies an address with the token of its mail, and signs its owner in.
 pub async fn verify_email(
     verifications: &impl Verifications,
-    sessions: &impl Sessions,
+    sessions: &(impl Sessions + SessionKeeper),
     signer: &TokenSigner,
     token: &SecretHash,
+    origin: &Origin,
     now: Timestamp,
 ) -> Result<Tokens> {
     let account = verifications.verify(token, now).await?.ok_or_else(token_invalid)?;
-    session::begin(sessions, signer, &account, now).await
+    session::begin(sessions, signer, &account, origin, now).await
 }
 
 /// What a person signs in with.
@@ -270,13 +277,14 @@ impl Credentials {
 /// to compare it with all that may wait.
 pub async fn login(
     accounts: &impl AccountFinder,
-    sessions: &impl Sessions,
+    sessions: &(impl Sessions + SessionKeeper),
     limiter: &impl RateLimiter,
     signer: &TokenSigner,
     credentials: &Credentials,
-    address: &str,
+    origin: &Origin,
     now: Timestamp,
 ) -> Result<Tokens> {
+    let address = &origin.address;
     rate_limit::check(limiter, rate_limit::SIGN_IN_FROM_ADDRESS, address).await?;
     let email = credentials.email.key();
     rate_limit::check(limiter, rate_limit::SIGN_IN_TO_ACCOUNT_FROM_ADDRESS, &format!("{email} {address}"))
@@ -294,5 +302,5 @@ pub async fn login(
         let detail = "enter the code of the mail that we sent you, or register again for a new one";
         return Err(Refusal::new(Kind::Forbidden, "email_not_verified", detail).into());
     }
-    session::begin(sessions, signer, account, now).await
+    session::begin(sessions, signer, account, origin, now).await
 }

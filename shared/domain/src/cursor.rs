@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::Invalid,
-    ids::{PostId, SubscriptionId, UserId},
+    ids::{PostId, SessionId, SubscriptionId, UserId},
     time::Timestamp,
 };
 
@@ -86,6 +86,17 @@ impl Position for PostId {
 }
 
 impl Position for UserId {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let id = Self::from_bytes(bytes.try_into().ok()?);
+        id.is_ours().then_some(id)
+    }
+}
+
+impl Position for SessionId {
     fn to_bytes(&self) -> Vec<u8> {
         self.as_bytes().to_vec()
     }

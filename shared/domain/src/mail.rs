@@ -1,10 +1,17 @@
 //! Mail: addresses, and what we write to them.
 
-use std::{fmt, future::Future, str::FromStr};
+use std::{fmt, future::Future, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, error::Invalid, secret::Secret, time::Timestamp};
+use crate::{
+    Error, Refusal, Result,
+    account::{Account, Username},
+    error::Invalid,
+    ids::UserId,
+    secret::Secret,
+    time::Timestamp,
+};
 
 /// A mail address, with its domain in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,18 +104,86 @@ impl Mail {
     /// Asks somebody to prove that an address is theirs. Others may have registered it as well, with passwords of their
     /// own, so the mail says which registration it is about.
     #[must_use]
-    pub fn verification(to: EmailAddress, username: &str, token: &Secret, now: Timestamp) -> Self {
+    pub fn verification(to: EmailAddress, username: &Username, token: &Secret, now: Timestamp) -> Self {
         let body = format!(
             "Hello {username},\n\nwelcome to Tocsin. With this address the account \"{username}\" was registered on {}. \
              If that was you, confirm it with this code in the app:\n\n\
              {}\n\nThe code is good for 24 hours, and for this one registration: if you got several mails, use the code \
              of the one that has your name and your time. If you did not register, do nothing, and do not give the code \
              to anybody: the account will be removed.\n",
-            now.strftime("%Y-%m-%d at %H:%M:%S UTC"),
+            moment(now),
             token.encode()
         );
         Self { to, subject: "Confirm your mail address".to_owned(), body }
     }
+}
+
+impl Mail {
+    /// Brings somebody the token to set another password with.
+    #[must_use]
+    pub fn password_reset(to: EmailAddress, username: &Username, token: &Secret) -> Self {
+        let body = format!(
+            "Hello {username},\n\nsomebody, probably you, wants to set another password for your account at Tocsin. Enter \
+             this code in the app, with the new password:\n\n{}\n\nThe code is good for an hour, and once. It ends all \
+             sessions. If that was not you, do nothing, and do not give the code to anybody: your password stays as it \
+             is.\n",
+            token.encode()
+        );
+        Self { to, subject: "Set another password".to_owned(), body }
+    }
+
+    /// Tells somebody that their password is another one.
+    #[must_use]
+    pub fn password_changed(to: EmailAddress, username: &Username, now: Timestamp) -> Self {
+        let body = format!(
+            "Hello {username},\n\nthe password of your account at Tocsin was changed on {}, and other sessions were \
+             ended. If that was not you, set another password in the app at once (\"forgotten password\").\n",
+            moment(now)
+        );
+        Self { to, subject: "Your password was changed".to_owned(), body }
+    }
+
+    /// Asks somebody to prove that an address is theirs, before it takes the place of another one.
+    #[must_use]
+    pub fn email_change(to: EmailAddress, username: &Username, token: &Secret) -> Self {
+        let body = format!(
+            "Hello {username},\n\nthe account \"{username}\" at Tocsin is to have this mail address. If you asked for \
+             that, confirm it with this code in the app:\n\n{}\n\nThe code is good for 24 hours. If you did not ask for \
+             it, do nothing, and do not give the code to anybody.\n",
+            token.encode()
+        );
+        Self { to, subject: "Confirm your new mail address".to_owned(), body }
+    }
+
+    /// Tells the old address of an account that it has another one.
+    #[must_use]
+    pub fn email_changed(to: EmailAddress, username: &Username, now: Timestamp) -> Self {
+        let body = format!(
+            "Hello {username},\n\nyour account at Tocsin has had another mail address since {}: this is the last mail \
+             about it that comes here. If that was not you, write to us: https://tocsin.dev\n",
+            moment(now)
+        );
+        Self { to, subject: "Your mail address was changed".to_owned(), body }
+    }
+}
+
+fn moment(time: Timestamp) -> impl fmt::Display {
+    time.strftime("%Y-%m-%d at %H:%M:%S UTC")
+}
+
+/// Tells the owner of an account what has been done, if it has an address. What has been done stays done where the mail is
+/// not sent.
+pub(crate) async fn tell(mailer: &impl Mailer, account: &Account, mail: impl FnOnce(EmailAddress) -> Mail) {
+    let Some(email) = account.email.clone() else { return };
+    if let Err(error) = mailer.send(&mail(email)).await {
+        tracing::error!(%error, user_id = %account.user_id, "a mail that tells of a change was not sent");
+    }
+}
+
+/// The refusal where a mail that is waited for was not sent.
+pub(crate) fn not_sent(error: &Error, owner: UserId, detail: &str) -> Refusal {
+    tracing::error!(%error, user_id = %owner, "a mail with a token was not sent");
+    Refusal::unavailable("mail_unavailable", detail, Duration::from_secs(30))
 }
 
 /// Sends mail.

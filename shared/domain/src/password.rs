@@ -7,10 +7,13 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHash as Phc, PasswordHasher as _, PasswordVerifier as _, Version,
     password_hash::{SaltString, rand_core::OsRng},
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result, error::Invalid, input};
+use crate::{Error, Result, account::Account, error::Invalid, input, mail::EmailAddress};
 
 /// A password that somebody sent: not necessarily a good one.
 #[derive(Clone, Debug)]
@@ -25,6 +28,19 @@ impl fmt::Debug for PasswordHash {
         f.write_str("PasswordHash(…)")
     }
 }
+
+impl PasswordHash {
+    /// What tells it from every other, and tells nothing of it: each hash has a salt of its own.
+    #[must_use]
+    pub fn mark(&self) -> PasswordMark {
+        PasswordMark(BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&self.0)))
+    }
+}
+
+/// Which password was an account's, for what ends when it changes: sessions, and the tokens of mails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PasswordMark(String);
 
 /// Memory in KiB: 19 MiB.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -70,6 +86,12 @@ impl Password {
             return Err(Invalid::new("password_too_common", detail));
         }
         Ok(())
+    }
+
+    /// Refuses a password that is guessed early by who knows the account.
+    pub fn must_not_be_common_of(&self, account: &Account) -> Result<(), Invalid> {
+        let (username, email) = (account.username.to_string(), account.email.as_ref());
+        self.must_not_be_common(&[email.map_or("", EmailAddress::as_str), &username, "tocsin"])
     }
 
     /// What is stored of it. Takes some 20 ms and 19 MiB, by design.

@@ -30,6 +30,16 @@ pub const SIGN_IN_TO_ACCOUNT_FROM_ADDRESS: RateLimit =
 /// Sign-ins to one account from anywhere: more than one address is allowed, so that none can lock its owner out alone.
 pub const SIGN_IN_TO_ACCOUNT: RateLimit =
     RateLimit { name: "sign-in-account", most: 150, window: Duration::from_hours(1) };
+/// Password resets asked for from one address.
+pub const RESET_FROM_ADDRESS: RateLimit =
+    RateLimit { name: "reset-address", most: 30, window: Duration::from_hours(1) };
+/// Password resets of one account. Apart from other mails to its address: who registers it in vain, over and over, does
+/// not keep its owner from a new password.
+pub const RESET_OF_ACCOUNT: RateLimit =
+    RateLimit { name: "reset-account", most: 5, window: Duration::from_hours(1) };
+/// Passwords tried by who is signed in to the account already.
+pub const PASSWORD_PROOF: RateLimit =
+    RateLimit { name: "password-proof", most: 10, window: Duration::from_mins(5) };
 /// Mails to one address: nobody's inbox is filled through us.
 pub const MAIL_TO_ADDRESS: RateLimit =
     RateLimit { name: "mail-address", most: 5, window: Duration::from_hours(1) };

@@ -3,10 +3,15 @@
 //! Only hashes are stored. A token that was exchanged before is a sign that two people have it: its session ends. But a
 //! client whose answer got lost sends the same token again, and for [`GRACE_SECONDS`] it gets the same successor: each
 //! token's successor is told from it and the session's salt ([`Secret::successor`]), so it needs not be stored either.
+//!
+//! A session is good for as long as its account has the password that it had when the session began. So a change of the
+//! password ends them all in one write, and also one that is being begun with the old password at that instant; to delete
+//! them is only tidying.
 
-use std::{fmt, future::Future};
+use std::{cmp::Reverse, fmt, future::Future};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures::future::{try_join, try_join_all};
 use serde::Serialize;
 
 use crate::{
@@ -15,6 +20,7 @@ use crate::{
     account::Account,
     error::Kind,
     ids::{SessionId, UserId},
+    password::PasswordMark,
     secret::{Salt, Secret, SecretHash},
     time::{self, Timestamp},
 };
@@ -23,6 +29,33 @@ use crate::{
 pub const LIFETIME_SECONDS: u64 = 7 * 24 * 60 * 60;
 /// How long the immediate predecessor of a token is answered with the same successor, in seconds.
 pub const GRACE_SECONDS: u64 = 10;
+
+/// How many sessions a person may have. Where more are begun, those end that were used least lately.
+pub const MOST_SESSIONS: usize = 50;
+
+/// From where a session is used, for its owner to recognise it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What the client calls itself: its `User-Agent`, if it sends one.
+    pub device: Option<String>,
+    /// Its network address, as far as it is looked at (see rate limits).
+    pub address: String,
+}
+
+impl Origin {
+    /// The most characters that are kept of a `User-Agent`.
+    const MOST_OF_DEVICE: usize = 200;
+
+    /// A client at an address. Its name is anybody's text: it is cut, and control characters are left out.
+    #[must_use]
+    pub fn new(device: Option<&str>, address: impl Into<String>) -> Self {
+        let kept = |device: &str| -> String {
+            device.trim().chars().filter(|c| !c.is_control()).take(Self::MOST_OF_DEVICE).collect()
+        };
+        let device = device.map(kept).filter(|device| !device.is_empty());
+        Self { device, address: address.into() }
+    }
+}
 
 /// A session, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +70,23 @@ pub struct Session {
     pub current: SecretHash,
     /// The hash of the one before, and until when it is still answered.
     pub previous: Option<(SecretHash, Timestamp)>,
+    /// Which password the account had when it began; with another one it is not good any more.
+    pub password: Option<PasswordMark>,
+    /// From where it was used last.
+    pub origin: Origin,
     /// When it began.
     pub created_at: Timestamp,
+    /// When it was begun or renewed last.
+    pub last_used_at: Timestamp,
     /// When it ends, unless it is renewed.
     pub expires_at: Timestamp,
+}
+
+impl Session {
+    /// Whether it began with the password that the account has now.
+    fn is_good_for(&self, account: &Account) -> bool {
+        self.password == account.password_mark()
+    }
 }
 
 /// Stores sessions.
@@ -54,10 +100,28 @@ pub trait Sessions: Sync {
         id: SessionId,
         now: Timestamp,
     ) -> impl Future<Output = Result<Option<Session>>> + Send;
-    /// Puts `new` in place of the session whose current token is still `old`; answers whether it was.
+    /// Gives the session whose current token is still `old` the tokens, the origin and the times of `new`; answers whether
+    /// it was.
     fn rotate(&self, old: &SecretHash, new: &Session) -> impl Future<Output = Result<bool>> + Send;
-    /// Ends one, if it is there.
-    fn end(&self, owner: UserId, id: SessionId) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Lists and ends a person's sessions.
+pub trait SessionKeeper: Sync {
+    /// Those that have not expired, the one used last first. Read consistently.
+    fn of(&self, owner: UserId, now: Timestamp) -> impl Future<Output = Result<Vec<Session>>> + Send;
+    /// Ends one; answers whether it was there.
+    fn end(&self, owner: UserId, id: SessionId) -> impl Future<Output = Result<bool>> + Send;
+}
+
+/// Keeps a session that its owner changes the password in.
+pub trait SessionPasswords: SessionKeeper {
+    /// Notes that a session, if it is there, is good for another password.
+    fn keep_for(
+        &self,
+        owner: UserId,
+        id: SessionId,
+        password: &PasswordMark,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// Reads what a new access token says of its owner.
@@ -115,9 +179,10 @@ impl SessionToken {
 
 /// Begins a session.
 pub async fn begin(
-    sessions: &impl Sessions,
+    sessions: &(impl Sessions + SessionKeeper),
     signer: &TokenSigner,
     account: &Account,
+    origin: &Origin,
     now: Timestamp,
 ) -> Result<Tokens> {
     let (session_id, secret) = (SessionId::new(now), Secret::random()?);
@@ -127,19 +192,33 @@ pub async fn begin(
         salt: Salt::random()?,
         current: secret.hash(),
         previous: None,
+        password: account.password_mark(),
+        origin: origin.clone(),
         created_at: now,
+        last_used_at: now,
         expires_at: time::after(now, LIFETIME_SECONDS),
     };
     sessions.begin(&session).await?;
+    // Afterwards: of several that begin at once, the last to look sees all.
+    if let Err(error) = end_surplus(sessions, account.user_id, now).await {
+        tracing::warn!(%error, user_id = %account.user_id, "sessions beyond the most were not ended");
+    }
     tokens(signer, account, session_id, secret, now)
+}
+
+async fn end_surplus(sessions: &impl SessionKeeper, owner: UserId, now: Timestamp) -> Result<()> {
+    let surplus = sessions.of(owner, now).await?.into_iter().skip(MOST_SESSIONS);
+    try_join_all(surplus.map(|session| sessions.end(owner, session.session_id))).await?;
+    Ok(())
 }
 
 /// Exchanges a session's token for the next one, with a new access token.
 pub async fn renew(
-    sessions: &impl Sessions,
+    sessions: &(impl Sessions + SessionKeeper),
     accounts: &impl AccountReader,
     signer: &TokenSigner,
     token: &SessionToken,
+    origin: &Origin,
     now: Timestamp,
 ) -> Result<Tokens> {
     let SessionToken { user_id, session_id, secret } = token;
@@ -149,11 +228,16 @@ pub async fn renew(
     // A second round only where another renewal came in between.
     for _ in 0..2 {
         let session = sessions.get(*user_id, *session_id, now).await?.ok_or_else(invalid)?;
+        if !session.is_good_for(&account) {
+            return Err(invalid().into());
+        }
         let next = secret.successor(&session.salt);
         if session.current == presented {
             let rotated = Session {
                 current: next.hash(),
                 previous: Some((presented.clone(), time::after(now, GRACE_SECONDS))),
+                origin: origin.clone(),
+                last_used_at: now,
                 expires_at: time::after(now, LIFETIME_SECONDS),
                 ..session
             };
@@ -170,6 +254,68 @@ pub async fn renew(
     Err(crate::Error::unavailable("sessions", "a session is renewed by many at once"))
 }
 
+/// A session, as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SessionView {
+    /// Its id.
+    pub session_id: SessionId,
+    /// What the client called itself when it was used last.
+    pub device: Option<String>,
+    /// From which network address it was used last.
+    pub address: String,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it was begun or renewed last.
+    pub last_used_at: Timestamp,
+    /// When it ends, unless it is renewed.
+    pub expires_at: Timestamp,
+    /// Whether the access token of the request was made in it.
+    pub current: bool,
+}
+
+/// The caller's sessions that can still be renewed, the newest first.
+pub async fn list(
+    sessions: &impl SessionKeeper,
+    accounts: &impl AccountReader,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Vec<SessionView>> {
+    let owner = caller.user_id;
+    let (mine, account) = try_join(sessions.of(owner, now), accounts.get(owner)).await?;
+    let Some(account) = account else { return Ok(Vec::new()) };
+    let view = |session: Session| SessionView {
+        session_id: session.session_id,
+        device: session.origin.device,
+        address: session.origin.address,
+        created_at: session.created_at,
+        last_used_at: session.last_used_at,
+        expires_at: session.expires_at,
+        current: caller.session_id == Some(session.session_id),
+    };
+    let good = mine.into_iter().filter(|session| session.is_good_for(&account));
+    let mut views: Vec<_> = good.map(view).collect();
+    views.sort_by_key(|session| Reverse(session.session_id));
+    Ok(views)
+}
+
+/// Ends a session of its owner.
+pub async fn end(sessions: &impl SessionKeeper, owner: UserId, id: SessionId) -> Result<()> {
+    let ended = sessions.end(owner, id).await?;
+    if ended { Ok(()) } else { Err(Refusal::not_found("session").into()) }
+}
+
+/// Ends all sessions of their owner, save one.
+pub async fn end_all(
+    sessions: &impl SessionKeeper,
+    owner: UserId,
+    save: Option<SessionId>,
+    now: Timestamp,
+) -> Result<()> {
+    let mine = sessions.of(owner, now).await?.into_iter().map(|session| session.session_id);
+    try_join_all(mine.filter(|id| Some(*id) != save).map(|id| sessions.end(owner, id))).await?;
+    Ok(())
+}
+
 fn tokens(
     signer: &TokenSigner,
     account: &Account,
@@ -179,7 +325,8 @@ fn tokens(
 ) -> Result<Tokens> {
     let user_id = account.user_id;
     let roles: Vec<Role> = account.roles.clone();
-    let caller = Caller { user_id, username: account.username.to_string(), session_id: Some(session_id), roles };
+    let caller =
+        Caller { user_id, username: account.username.to_string(), session_id: Some(session_id), roles };
     Ok(Tokens {
         access_token: signer.sign(&caller, now)?,
         session_token: SessionToken { user_id, session_id, secret }.encode(),

@@ -7,16 +7,16 @@ use secrecy::SecretString;
 use tocsin_adapters::{
     aws::{self, SdkConfig},
     dynamodb::{
-        CategoriesTable, DeliveriesTable, DevicesTable, FriendshipsTable, IdempotencyTable, Newcomers,
-        NotificationsTable,
-        PeopleEditor, PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
+        AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, FriendshipsTable, IdempotencyTable,
+        Newcomers, NotificationsTable, PeopleEditor, PeopleTable, PostsTable, SessionsTable,
+        SubscriptionsTable, UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
     redis::{Redis, RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
     s3::{S3ImageStore, S3ImageUploads},
     ses::SesMailer,
     sns::SnsPushGateway,
-    sqs::SqsPushQueue,
+    sqs::{SqsPushQueue, SqsResetQueue},
 };
 use tocsin_domain::person::ProfileImageUrls;
 
@@ -54,7 +54,17 @@ tables! {
 
 impl Setting for Newcomers {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
-        UsersTable::read(environment).map(Self::new)
+        let users = UsersTable::read(environment);
+        let people = PeopleTable::read(environment);
+        Some(Self::new(users?, people?))
+    }
+}
+
+impl Setting for AddressEditor {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let users = UsersTable::read(environment);
+        let people = PeopleTable::read(environment);
+        Some(Self::new(users?, people?))
     }
 }
 
@@ -166,6 +176,13 @@ impl Setting for S3ImageStore {
 }
 
 const IMAGES_BUCKET: &str = "PROFILE_IMAGES_BUCKET";
+
+impl Setting for SqsResetQueue {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let url = environment.required("PASSWORD_RESET_QUEUE_URL")?;
+        Some(Self::new(&environment.shared(aws_config), url))
+    }
+}
 
 impl Setting for SqsPushQueue {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {

@@ -15,6 +15,7 @@ use tocsin_domain::{
     access_token::{self, Caller},
     error::{Invalid, Kind},
     posts::IdempotencyKey,
+    session::Origin,
 };
 
 use crate::{callers::Callers, json, query::Query};
@@ -156,6 +157,12 @@ impl Request {
             Ok(IpAddr::V4(address)) => address.to_string(),
             Err(_) => text.to_owned(),
         }
+    }
+
+    /// From where a session is used.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin::new(self.header("user-agent"), self.client_address())
     }
 
     /// The body, which must be JSON.

@@ -81,6 +81,12 @@ impl Response {
         Self::json(StatusCode::ACCEPTED, value)
     }
 
+    /// 202 for something that will be, of which there is nothing to tell.
+    #[must_use]
+    pub const fn taken() -> Self {
+        Self::empty(StatusCode::ACCEPTED)
+    }
+
     /// 204.
     #[must_use]
     pub fn no_content() -> Self {

@@ -23,8 +23,7 @@ fn main() -> ExitCode {
 async fn login((users, sessions, limiter, signer): &Ports, request: &Request) -> Result<Response> {
     request.no_query()?;
     let credentials = Credentials::from_json(&request.json()?)?;
-    let address = request.client_address();
-    let tokens =
-        account::login(users, sessions, limiter, signer, &credentials, &address, time::now()).await?;
+    let origin = request.origin();
+    let tokens = account::login(users, sessions, limiter, signer, &credentials, &origin, time::now()).await?;
     Response::ok(&tokens)
 }

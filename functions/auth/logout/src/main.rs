@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{dynamodb::SessionsTable, redis::RedisRateLimiter};
-use tocsin_domain::{Result, session::Sessions as _};
+use tocsin_domain::{Result, session::SessionKeeper as _};
 use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
 type Ports = (Callers, RedisRateLimiter, SessionsTable);

@@ -26,5 +26,6 @@ async fn renew_session((sessions, users, limiter, signer): &Ports, request: &Req
     rate_limit::check(limiter, RENEWAL, &request.client_address()).await?;
     // No token at all is answered as one that is not good.
     let token = SessionToken::decode(request.bearer().unwrap_or_default())?;
-    Response::ok(&session::renew(sessions, users, signer, &token, time::now()).await?)
+    let origin = request.origin();
+    Response::ok(&session::renew(sessions, users, signer, &token, &origin, time::now()).await?)
 }

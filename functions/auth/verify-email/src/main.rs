@@ -25,5 +25,7 @@ async fn verify_email((newcomers, sessions, limiter, signer): &Ports, request: &
     request.no_query()?;
     rate_limit::check(limiter, SIGN_IN_FROM_ADDRESS, &request.client_address()).await?;
     let token = account::token_from_json(&request.json()?)?;
-    Response::ok(&account::verify_email(newcomers, sessions, signer, &token, time::now()).await?)
+    let origin = request.origin();
+    let tokens = account::verify_email(newcomers, sessions, signer, &token, &origin, time::now()).await?;
+    Response::ok(&tokens)
 }

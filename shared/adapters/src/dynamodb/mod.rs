@@ -45,7 +45,7 @@ pub use self::{
     posts::PostsTable,
     sessions::SessionsTable,
     subscriptions::SubscriptionsTable,
-    users::{Newcomers, UsersTable},
+    users::{AddressEditor, Newcomers, UsersTable},
 };
 
 /// An item of a table.

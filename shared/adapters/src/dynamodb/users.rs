@@ -7,6 +7,8 @@
 //! | `email#<address>` | `user_id` of its account; while it has none, `waiting`: the newest registrations |
 //! | `username#<name>` | `user_id` of its account; while it has none, `email_key`: for whom it is reserved |
 //! | `identity#<hash of issuer and subject>` | `user_id` of its account; `issuer`, `subject` |
+//! | `reset#<hash of the token>` | whose password it sets: `user_id`; `email`, `password`: what the account had then |
+//! | `email-change#<hash of the token>` | the same; `new_email`: the address that the account gets |
 //! | `verify#<hash of the token>` | a registration, as the account that it becomes |
 //!
 //! The last is all that a registration needs to become an account, and nobody else writes to it. To verify is to
@@ -20,10 +22,13 @@ use tocsin_domain::{
     account::{
         Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Username, Verifications,
     },
+    email_change::{EmailChangeTokens, EmailChanged, EmailChanges},
     identity::{Identities, Identity, Linked, NewIdentity},
     ids::UserId,
     mail::EmailAddress,
-    password::PasswordHash,
+    password::{PasswordHash, PasswordMark},
+    password_change::PasswordEditor,
+    password_reset::{PasswordResets, ResetTokens},
     person::Profile,
     person_search::EmailIndex,
     secret::SecretHash,
@@ -32,7 +37,8 @@ use tocsin_domain::{
 };
 
 use super::{
-    Action, Item, Table, Transacted, has_expired, key, number, read, read_all, text, write, write_all,
+    Action, Item, PeopleTable, Table, Transacted, has_expired, key, number, read, read_all, text, write,
+    write_all,
 };
 use crate::aws::failed;
 
@@ -217,13 +223,14 @@ fn free_name(action: Action, account: &Account, now: Timestamp) -> Action {
 #[derive(Clone, Debug)]
 pub struct Newcomers {
     users: UsersTable,
+    people: PeopleTable,
 }
 
 impl Newcomers {
     /// Over these tables.
     #[must_use]
-    pub fn new(users: UsersTable) -> Self {
-        Self { users }
+    pub const fn new(users: UsersTable, people: PeopleTable) -> Self {
+        Self { users, people }
     }
 
     /// What is done for a new account, in this order: the account, its name, its address if it has one, its profile. The
@@ -232,7 +239,7 @@ impl Newcomers {
         &self,
         account: &Account,
         identities: Item,
-        _profile: &Profile,
+        profile: &Profile,
         now: Timestamp,
     ) -> Result<Vec<Action>> {
         let (users, id) = (&self.users, account.user_id);
@@ -248,6 +255,7 @@ impl Newcomers {
                 .put_marker(email_pk(email), id)
                 .on("attribute_not_exists(pk) OR attribute_exists(expires_at)")
         }));
+        actions.extend(self.people.new_person(profile)?);
         Ok(actions)
     }
 }
@@ -336,10 +344,10 @@ impl EmailIndex for UsersTable {
     async fn owner(&self, email: &EmailAddress) -> Result<Option<UserId>> {
         // Without the registrations that wait: they have passwords, and are nobody yet.
         let request = self.table.client.get_item().table_name(&self.table.name);
-        let request = request.set_key(Some(key(email_pk(email)))).projection_expression("user_id, expires_at");
+        let request =
+            request.set_key(Some(key(email_pk(email)))).projection_expression("user_id, expires_at");
         let answer = request.consistent_read(true).send().await.map_err(failed(self.table.service))?;
-        let address: Option<Address> =
-            answer.item.map(|item| read_all("an address", item)).transpose()?;
+        let address: Option<Address> = answer.item.map(|item| read_all("an address", item)).transpose()?;
         Ok(address.filter(Address::is_verified).and_then(|address| address.user_id))
     }
 }
@@ -347,6 +355,162 @@ impl EmailIndex for UsersTable {
 impl AccountReader for UsersTable {
     async fn get(&self, id: UserId) -> Result<Option<Account>> {
         self.account(&id.to_string()).await
+    }
+}
+
+/// What the token of a mail is about: an account as it was when the mail was written.
+#[derive(Serialize, Deserialize)]
+struct Ticket {
+    user_id: UserId,
+    email: Option<EmailAddress>,
+    password: Option<PasswordMark>,
+    new_email: Option<EmailAddress>,
+}
+
+impl UsersTable {
+    async fn put_ticket(
+        &self,
+        pk: String,
+        account: &Account,
+        new_email: Option<&EmailAddress>,
+        expires_at: Timestamp,
+    ) -> Result<()> {
+        let ticket = Ticket {
+            user_id: account.user_id,
+            email: account.email.clone(),
+            password: account.password_mark(),
+            new_email: new_email.cloned(),
+        };
+        let mut item = write_all("a mail's token", &ticket)?;
+        item.extend(key(pk));
+        item.insert("expires_at".to_owned(), number(expires_at.as_second()));
+        self.table.put_item(item).send().await.map_err(failed(self.table.service))?;
+        Ok(())
+    }
+
+    /// A ticket and its account, if that is still as it was.
+    async fn ticket(&self, pk: String, now: Timestamp) -> Result<Option<(Account, Ticket)>> {
+        let item = self.table.get(key(pk)).await?;
+        let Some(item) = item.filter(|item| !has_expired(item, now)) else { return Ok(None) };
+        let ticket: Ticket = read_all("a mail's token", item)?;
+        let account = self.account(&ticket.user_id.to_string()).await?;
+        let is_as_it_was =
+            |account: &Account| account.email == ticket.email && account.password_mark() == ticket.password;
+        Ok(account.filter(is_as_it_was).map(|account| (account, ticket)))
+    }
+
+    /// Changes an account that still has this address and this password.
+    fn update_as_it_was(&self, account: &Account, update: &str) -> Action {
+        let action = self.table.update(key(user_pk(account.user_id)), update);
+        let (action, email) = match &account.email {
+            Some(email) => (action.with(":old_email", text(email)), "email = :old_email"),
+            None => (action, "attribute_not_exists(email)"),
+        };
+        let (action, password) = match &account.password {
+            Some(PasswordHash(phc)) => (action.with(":old_hash", text(phc)), "password_hash = :old_hash"),
+            None => (action, "attribute_not_exists(password_hash)"),
+        };
+        action.on(&format!("attribute_exists(pk) AND {email} AND {password}"))
+    }
+}
+
+impl ResetTokens for UsersTable {
+    async fn issue(&self, account: &Account, token: &SecretHash, expires_at: Timestamp) -> Result<()> {
+        self.put_ticket(reset_pk(token), account, None, expires_at).await
+    }
+}
+
+impl PasswordResets for UsersTable {
+    async fn find(&self, token: &SecretHash, now: Timestamp) -> Result<Option<Account>> {
+        Ok(self.ticket(reset_pk(token), now).await?.map(|(account, _)| account))
+    }
+
+    async fn confirm(&self, token: &SecretHash, account: &Account, password: &PasswordHash) -> Result<bool> {
+        let set = self.update_as_it_was(account, "SET password_hash = :new_hash");
+        let actions = vec![
+            self.table.delete(key(reset_pk(token))).on("attribute_exists(pk)"),
+            set.with(":new_hash", text(&password.0)),
+        ];
+        Ok(matches!(self.table.transact(actions).await?, Transacted::Done))
+    }
+}
+
+impl PasswordEditor for UsersTable {
+    async fn set_password(&self, id: UserId, old: &PasswordHash, new: &PasswordHash) -> Result<bool> {
+        let request = self
+            .table
+            .update_item(key(user_pk(id)))
+            .update_expression("SET password_hash = :new")
+            .condition_expression("password_hash = :old")
+            .expression_attribute_values(":old", text(&old.0))
+            .expression_attribute_values(":new", text(&new.0));
+        self.table.held(request.send().await)
+    }
+}
+
+impl EmailChangeTokens for UsersTable {
+    async fn issue(
+        &self,
+        account: &Account,
+        email: &EmailAddress,
+        token: &SecretHash,
+        expires_at: Timestamp,
+    ) -> Result<()> {
+        self.put_ticket(email_change_pk(token), account, Some(email), expires_at).await
+    }
+}
+
+/// Changes the addresses of accounts, each in its profile as well: over the tables of both.
+#[derive(Clone, Debug)]
+pub struct AddressEditor {
+    users: UsersTable,
+    people: PeopleTable,
+}
+
+impl AddressEditor {
+    /// Over these tables.
+    #[must_use]
+    pub const fn new(users: UsersTable, people: PeopleTable) -> Self {
+        Self { users, people }
+    }
+}
+
+impl EmailChanges for AddressEditor {
+    async fn find(&self, token: &SecretHash, now: Timestamp) -> Result<Option<(Account, EmailAddress)>> {
+        let found = self.users.ticket(email_change_pk(token), now).await?;
+        Ok(found.and_then(|(account, ticket)| Some((account, ticket.new_email?))))
+    }
+
+    async fn confirm(
+        &self,
+        token: &SecretHash,
+        account: &Account,
+        email: &EmailAddress,
+    ) -> Result<EmailChanged> {
+        let (users, id) = (&self.users, account.user_id);
+        let set = users.update_as_it_was(account, "SET email = :new_email, email_verified = :verified");
+        let set = set.with(":new_email", text(email)).with(":verified", AttributeValue::Bool(true));
+        // It is the account's own already where only its case is another one.
+        let take = users
+            .put_marker(email_pk(email), id)
+            .on("attribute_not_exists(pk) OR attribute_exists(expires_at) OR user_id = :owner")
+            .with(":owner", text(id));
+        let mut actions = vec![
+            take,
+            users.table.delete(key(email_change_pk(token))).on("attribute_exists(pk)"),
+            set,
+            self.people.new_email(id, email),
+        ];
+        let old = account.email.as_ref().filter(|old| old.key() != email.key());
+        actions.extend(old.map(|old| {
+            let free = users.table.delete(key(email_pk(old)));
+            free.on("user_id = :owner").with(":owner", text(id))
+        }));
+        Ok(match users.table.transact(actions).await? {
+            Transacted::Done => EmailChanged::Done,
+            Transacted::Cancelled { held } if held.first() == Some(&false) => EmailChanged::Taken,
+            Transacted::Cancelled { .. } => EmailChanged::Superseded,
+        })
     }
 }
 
@@ -366,11 +530,19 @@ impl RoleEditor for UsersTable {
     }
 }
 
-/// How often a registration is tried that others come in between of.
+/// How often something is tried that others come in between of.
 const MOST_TRIES: usize = 4;
 
 fn user_pk(id: impl std::fmt::Display) -> String {
     format!("user#{id}")
+}
+
+fn reset_pk(token: &SecretHash) -> String {
+    format!("reset#{}", token.encode())
+}
+
+fn email_change_pk(token: &SecretHash) -> String {
+    format!("email-change#{}", token.encode())
 }
 
 fn identity_pk(identity: &Identity) -> String {

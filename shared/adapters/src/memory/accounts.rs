@@ -1,27 +1,40 @@
 //! Accounts and sessions.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use tocsin_domain::{
     Refusal, Result,
     access_token::Role,
     account::{Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Verifications},
+    email_change::{EmailChangeTokens, EmailChanged, EmailChanges},
     identity::{Identities, Identity, Linked, NewIdentity},
     ids::{SessionId, UserId},
     mail::EmailAddress,
-    person_search::EmailIndex,
+    password::{PasswordHash, PasswordMark},
+    password_change::PasswordEditor,
+    password_reset::{PasswordResets, ResetTokens},
     person::Profile,
+    person_search::EmailIndex,
     secret::SecretHash,
-    session::{AccountReader, Session, Sessions},
+    session::{AccountReader, Session, SessionKeeper, SessionPasswords, Sessions},
     time::Timestamp,
 };
 
-use super::Shared;
+use super::{MemoryPeople, Shared};
 
-/// Accounts.
+/// Accounts, and the profiles that are made and changed with them.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryUsers {
     users: Shared<Users>,
+    people: MemoryPeople,
+}
+
+impl MemoryUsers {
+    /// The people whose accounts these are.
+    #[must_use]
+    pub const fn people(&self) -> &MemoryPeople {
+        &self.people
+    }
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +43,7 @@ struct Users {
     /// Those that wait for their mail to be answered: the newest last.
     waiting: Vec<Waiting>,
     identities: HashMap<Identity, UserId>,
+    tickets: Vec<Ticket>,
 }
 
 #[derive(Debug)]
@@ -39,7 +53,38 @@ struct Waiting {
     until: Timestamp,
 }
 
+/// What the token of a mail is about: an account as it was when the mail was written.
+#[derive(Clone, Debug)]
+struct Ticket {
+    token: SecretHash,
+    account: Account,
+    /// Of a change of address, the new one.
+    new_email: Option<EmailAddress>,
+    until: Timestamp,
+}
+
+/// Whether an account is as it was, to somebody with a token.
+fn is_as_it_was(now: &Account, then: &Account) -> bool {
+    let facts = |account: &Account| (account.user_id, account.email.clone(), account.password_mark());
+    facts(now) == facts(then)
+}
+
 impl Users {
+    fn ticket(&self, token: &SecretHash, is_change: bool, now: Timestamp) -> Option<(Account, Ticket)> {
+        let is_it = |ticket: &&Ticket| ticket.token == *token && ticket.new_email.is_some() == is_change;
+        let ticket = self.tickets.iter().find(is_it).filter(|ticket| ticket.until > now)?;
+        let account = self.verified.iter().find(|account| is_as_it_was(account, &ticket.account))?;
+        Some((account.clone(), ticket.clone()))
+    }
+
+    /// Takes a token away; answers the account that it is about, if that is as it was found.
+    fn redeem(&mut self, token: &SecretHash, found: &Account) -> Option<&mut Account> {
+        let place = self.tickets.iter().position(|ticket| ticket.token == *token)?;
+        let Self { verified, tickets, .. } = self;
+        let account = verified.iter_mut().find(|account| is_as_it_was(account, found))?;
+        tickets.remove(place);
+        Some(account)
+    }
     /// Whether an account has this address; no account has none.
     fn is_verified(&self, email: Option<&EmailAddress>) -> bool {
         email.is_some() && self.verified.iter().any(|account| is_at(account, email))
@@ -90,6 +135,8 @@ impl Verifications for MemoryUsers {
         }
         users.waiting.remove(place);
         users.verified.push(account.clone());
+        let _ =
+            self.people.add(&Profile::new(account.user_id, account.username.clone(), account.email.clone()));
         Ok(Some(account))
     }
 }
@@ -142,7 +189,12 @@ impl Identities for MemoryUsers {
         Ok(Linked::Done)
     }
 
-    async fn register(&self, account: &Account, identity: &Identity, _: &Profile) -> Result<NewIdentity> {
+    async fn register(
+        &self,
+        account: &Account,
+        identity: &Identity,
+        profile: &Profile,
+    ) -> Result<NewIdentity> {
         let mut users = self.users.lock();
         users.waiting.retain(|waiting| waiting.until > account.created_at);
         if users.identities.contains_key(identity) {
@@ -156,7 +208,86 @@ impl Identities for MemoryUsers {
         }
         users.identities.insert(identity.clone(), account.user_id);
         users.verified.push(account.clone());
+        let _ = self.people.add(profile);
         Ok(NewIdentity::Stored)
+    }
+}
+
+impl MemoryUsers {
+    fn put_ticket(
+        &self,
+        account: &Account,
+        token: &SecretHash,
+        new_email: Option<&EmailAddress>,
+        until: Timestamp,
+    ) {
+        let (token, account, new_email) = (token.clone(), account.clone(), new_email.cloned());
+        self.users.lock().tickets.push(Ticket { token, account, new_email, until });
+    }
+}
+
+impl ResetTokens for MemoryUsers {
+    async fn issue(&self, account: &Account, token: &SecretHash, expires_at: Timestamp) -> Result<()> {
+        self.put_ticket(account, token, None, expires_at);
+        Ok(())
+    }
+}
+
+impl PasswordResets for MemoryUsers {
+    async fn find(&self, token: &SecretHash, now: Timestamp) -> Result<Option<Account>> {
+        Ok(self.users.lock().ticket(token, false, now).map(|(account, _)| account))
+    }
+
+    async fn confirm(&self, token: &SecretHash, account: &Account, password: &PasswordHash) -> Result<bool> {
+        let mut users = self.users.lock();
+        let set = |account: &mut Account| account.password = Some(password.clone());
+        Ok(users.redeem(token, account).map(set).is_some())
+    }
+}
+
+impl PasswordEditor for MemoryUsers {
+    async fn set_password(&self, id: UserId, old: &PasswordHash, new: &PasswordHash) -> Result<bool> {
+        let mut users = self.users.lock();
+        let account = users.verified.iter_mut().find(|account| account.user_id == id);
+        let account = account.filter(|account| account.password.as_ref() == Some(old));
+        Ok(account.map(|account| account.password = Some(new.clone())).is_some())
+    }
+}
+
+impl EmailChangeTokens for MemoryUsers {
+    async fn issue(
+        &self,
+        account: &Account,
+        email: &EmailAddress,
+        token: &SecretHash,
+        expires_at: Timestamp,
+    ) -> Result<()> {
+        self.put_ticket(account, token, Some(email), expires_at);
+        Ok(())
+    }
+}
+
+impl EmailChanges for MemoryUsers {
+    async fn find(&self, token: &SecretHash, now: Timestamp) -> Result<Option<(Account, EmailAddress)>> {
+        let found = self.users.lock().ticket(token, true, now);
+        Ok(found.and_then(|(account, ticket)| Some((account, ticket.new_email?))))
+    }
+
+    async fn confirm(
+        &self,
+        token: &SecretHash,
+        account: &Account,
+        email: &EmailAddress,
+    ) -> Result<EmailChanged> {
+        let mut users = self.users.lock();
+        let of_another = |other: &Account| other.user_id != account.user_id && is_at(other, Some(email));
+        if users.verified.iter().any(of_another) {
+            return Ok(EmailChanged::Taken);
+        }
+        let Some(account) = users.redeem(token, account) else { return Ok(EmailChanged::Superseded) };
+        (account.email, account.email_verified) = (Some(email.clone()), true);
+        self.people.set_email(account.user_id, email);
+        Ok(EmailChanged::Done)
     }
 }
 
@@ -189,11 +320,32 @@ impl Sessions for MemorySessions {
         let mut sessions = self.sessions.lock();
         let session =
             sessions.get_mut(&(new.user_id, new.session_id)).filter(|session| session.current == *old);
-        Ok(session.map(|session| *session = new.clone()).is_some())
+        let rotated = |session: &mut Session| {
+            *session = Session { password: session.password.clone(), ..new.clone() };
+        };
+        Ok(session.map(rotated).is_some())
+    }
+}
+
+impl SessionKeeper for MemorySessions {
+    async fn of(&self, owner: UserId, now: Timestamp) -> Result<Vec<Session>> {
+        let sessions = self.sessions.lock();
+        let is_good = |session: &&Session| session.user_id == owner && session.expires_at > now;
+        let mut all: Vec<_> = sessions.values().filter(is_good).cloned().collect();
+        all.sort_by_key(|session| Reverse((session.last_used_at, session.session_id)));
+        Ok(all)
     }
 
-    async fn end(&self, owner: UserId, id: SessionId) -> Result<()> {
-        self.sessions.lock().remove(&(owner, id));
+    async fn end(&self, owner: UserId, id: SessionId) -> Result<bool> {
+        Ok(self.sessions.lock().remove(&(owner, id)).is_some())
+    }
+}
+
+impl SessionPasswords for MemorySessions {
+    async fn keep_for(&self, owner: UserId, id: SessionId, password: &PasswordMark) -> Result<()> {
+        if let Some(session) = self.sessions.lock().get_mut(&(owner, id)) {
+            session.password = Some(password.clone());
+        }
         Ok(())
     }
 }

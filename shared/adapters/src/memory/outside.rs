@@ -10,6 +10,7 @@ use tocsin_domain::{
     device::{Device, DeviceId, DeviceToken},
     ids::UserId,
     mail::{Mail, Mailer},
+    password_reset::{ResetQueue, ResetRequest},
     post_log::{PostLog, PostRecord},
     push::{Endpoint, Published, Push, PushGateway, PushJob, PushQueue},
     rate_limit::{RateLimit, RateLimiter},
@@ -34,6 +35,27 @@ impl MemoryPostLog {
 impl PostLog for MemoryPostLog {
     async fn append(&self, record: &PostRecord) -> Result<()> {
         self.records.lock().push(record.clone());
+        Ok(())
+    }
+}
+
+/// A queue of requests for other passwords.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryResetQueue {
+    requests: Shared<Vec<ResetRequest>>,
+}
+
+impl MemoryResetQueue {
+    /// Takes what waits.
+    #[must_use]
+    pub fn take(&self) -> Vec<ResetRequest> {
+        std::mem::take(&mut self.requests.lock())
+    }
+}
+
+impl ResetQueue for MemoryResetQueue {
+    async fn enqueue(&self, request: &ResetRequest) -> Result<()> {
+        self.requests.lock().push(request.clone());
         Ok(())
     }
 }

@@ -1,0 +1,30 @@
+//! `POST /v1/users/me/email`: 202, and a mail with a token on its way to the new address; 409 where it is taken, 422 where
+//! the password is wrong.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{dynamodb::UsersTable, redis::RedisRateLimiter, ses::SesMailer};
+use tocsin_domain::{
+    Result,
+    email_change::{self, EmailChange},
+    time,
+};
+use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
+
+type Ports = (Callers, RedisRateLimiter, UsersTable, SesMailer);
+
+fn main() -> ExitCode {
+    start::http(request_email_change)
+}
+
+async fn request_email_change(
+    (callers, limiter, users, mailer): &Ports,
+    request: &Request,
+) -> Result<Response> {
+    let caller = request.caller(callers).await?;
+    limits::change(limiter, &caller).await?;
+    request.no_query()?;
+    let change = EmailChange::from_json(&request.json()?)?;
+    email_change::ask(users, mailer, limiter, caller.user_id, &change, time::now()).await?;
+    Ok(Response::taken())
+}

@@ -1,0 +1,162 @@
+//! Another mail address: asked for by who is signed in and knows the password, and made by who reads the new address's
+//! mails. The old address is told.
+//!
+//! A token is about an account as it was when the mail was written, as in [`crate::password_reset`]: who takes an account
+//! back by another password has thereby undone what somebody else asked for.
+
+use std::future::Future;
+
+use serde_json::Value;
+
+use crate::{
+    Refusal, Result,
+    account::{Account, AccountFinder},
+    error::{Invalid, Kind},
+    ids::UserId,
+    input::{Fields, parsed, text},
+    mail::{self, EmailAddress, Mail, Mailer},
+    password::Password,
+    password_change::must_know_password,
+    rate_limit::{self, RateLimiter},
+    secret::{Secret, SecretHash},
+    session::AccountReader,
+    time::{self, Timestamp},
+};
+
+/// How long the token of a mail is good, in seconds: a day.
+pub const EMAIL_CHANGE_SECONDS: u64 = 24 * 60 * 60;
+
+/// A new address, and the password, where there is one.
+#[derive(Clone, Debug)]
+pub struct EmailChange {
+    email: EmailAddress,
+    password: Option<Password>,
+}
+
+impl EmailChange {
+    /// Reads the body of `request-email-change`.
+    pub fn from_json(body: &Value) -> Result<Self, Refusal> {
+        let mut fields = Fields::of(body)?;
+        let email = fields.required("email", parsed(str::parse));
+        let password = fields.optional("password", Password::read);
+        let Some(email) = email else { return Err(fields.refusal()) };
+        fields.finish()?;
+        Ok(Self { email, password })
+    }
+}
+
+/// Makes tokens.
+pub trait EmailChangeTokens: Sync {
+    /// Stores a token with which an account gets this address until then, as long as it has the address and the password
+    /// that it has now.
+    fn issue(
+        &self,
+        account: &Account,
+        email: &EmailAddress,
+        token: &SecretHash,
+        expires_at: Timestamp,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Takes tokens.
+pub trait EmailChanges: Sync {
+    /// The account of a token that is good, and the address that it gets. Read consistently.
+    fn find(
+        &self,
+        token: &SecretHash,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<(Account, EmailAddress)>>> + Send;
+
+    /// Uses up a token, and gives the account and its profile the new address, in one transaction; the old one is free
+    /// then. Registrations of the new one that wait for their mail are void.
+    fn confirm(
+        &self,
+        token: &SecretHash,
+        account: &Account,
+        email: &EmailAddress,
+    ) -> impl Future<Output = Result<EmailChanged>> + Send;
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmailChanged {
+    /// It is made.
+    Done,
+    /// Somebody has shown that the address is theirs.
+    Taken,
+    /// The token was used, or the account is another one than was found.
+    Superseded,
+}
+
+/// Asks for another address of an account: mails a token to it.
+pub async fn ask(
+    accounts: &(impl AccountReader + AccountFinder + EmailChangeTokens),
+    mailer: &impl Mailer,
+    limiter: &impl RateLimiter,
+    owner: UserId,
+    change: &EmailChange,
+    now: Timestamp,
+) -> Result<()> {
+    let EmailChange { email, password } = change;
+    let account = accounts.get(owner).await?.ok_or_else(|| Refusal::not_found("account"))?;
+    match (password, &account.password) {
+        (Some(password), Some(_)) => must_know_password(limiter, &account, password, "/password").await?,
+        (None, None) => {}
+        (None, Some(_)) => return Err(refused("required", "is required")),
+        (Some(_), None) => return Err(refused("password_missing", "this account has none: leave it out")),
+    }
+    if account.email.as_ref() == Some(email) {
+        let detail = "this is the address of the account";
+        return Err(Refusal::new(Kind::Conflict, "email_unchanged", detail).into());
+    }
+    let found = accounts.find(email, now).await?;
+    if found.iter().any(|other| other.email_verified && other.user_id != owner) {
+        return Err(taken().into());
+    }
+    rate_limit::check(limiter, rate_limit::MAIL_TO_ADDRESS, &email.key()).await?;
+    let token = Secret::random()?;
+    accounts.issue(&account, email, &token.hash(), time::after(now, EMAIL_CHANGE_SECONDS)).await?;
+    let sent = mailer.send(&Mail::email_change(email.clone(), &account.username, &token)).await;
+    sent.map_err(|error| mail::not_sent(&error, owner, "the mail could not be sent; ask again"))?;
+    Ok(())
+}
+
+fn refused(code: &'static str, detail: &str) -> crate::Error {
+    Refusal::invalid(vec![Invalid::new(code, detail).at("/password")]).into()
+}
+
+fn taken() -> Refusal {
+    Refusal::new(Kind::Conflict, "email_taken", "somebody has registered with this address")
+}
+
+/// Reads the body of `confirm-email-change`: the token of the mail.
+pub fn token_from_json(body: &Value) -> Result<SecretHash, Refusal> {
+    let mut fields = Fields::of(body)?;
+    let token = fields.required("token", text(1, 200));
+    let Some(token) = token else { return Err(fields.refusal()) };
+    fields.finish()?;
+    Ok(Secret::decode(&token).ok_or_else(token_invalid)?.hash())
+}
+
+fn token_invalid() -> Refusal {
+    // Where the answer to a first try got lost, the address is changed.
+    let detail = "the token is not valid, or no longer: look at your profile, or ask for another mail";
+    Refusal::new(Kind::Malformed, "token_invalid", detail)
+}
+
+/// Changes an address with the token of its mail, and tells the old one.
+pub async fn confirm(
+    changes: &impl EmailChanges,
+    mailer: &impl Mailer,
+    token: &SecretHash,
+    now: Timestamp,
+) -> Result<()> {
+    let (account, email) = changes.find(token, now).await?.ok_or_else(token_invalid)?;
+    match changes.confirm(token, &account, &email).await? {
+        EmailChanged::Done => {}
+        EmailChanged::Taken => return Err(taken().into()),
+        EmailChanged::Superseded => return Err(token_invalid().into()),
+    }
+    mail::tell(mailer, &account, |old| Mail::email_changed(old, &account.username, now)).await;
+    Ok(())
+}
