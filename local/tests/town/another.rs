@@ -9,6 +9,7 @@ pub(crate) const TRIED: &[(&str, &str)] = &[
     ("PUT /v1/categories/{category}", "identity::nobody_touches_anothers_things"),
     ("PATCH /v1/subscriptions/{subscription_id}", "identity::nobody_touches_anothers_things"),
     ("DELETE /v1/subscriptions/{subscription_id}", "identity::nobody_touches_anothers_things"),
+    ("DELETE /v1/auth/sessions/{session_id}", "accounts::a_person_sees_and_ends_their_sessions"),
     ("GET /v1/users/{user_id}", "people::each_field_is_shown_to_whom_its_owner_shows_it"),
     ("POST /v1/posts/{post_id}/share", "friends::somebody_who_blocks_is_like_nobody"),
     ("GET /v1/friendships/{user_id}", "friends::people_ask_answer_and_part"),
