@@ -363,16 +363,6 @@ impl Stack {
         provision::topics(&self.foundation.app, &self.foundation.kafka).await
     }
 
-    /// Kills the processes of a function (`kill -9`), and says how many there were.
-    pub async fn kill_function(&self, name: &str) -> Result<usize> {
-        let ids = self.fleet.process_ids(name);
-        for id in &ids {
-            let status = tokio::process::Command::new("kill").args(["-9", &id.to_string()]).status().await?;
-            tracing::debug!(%status, id, name, "killed");
-        }
-        Ok(ids.len())
-    }
-
     /// The ids of the services' processes.
     pub async fn service_process_ids(&self) -> BTreeMap<&'static str, u32> {
         self.foundation.services.lock().await.process_ids()
