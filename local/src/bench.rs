@@ -9,11 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
+use tocsin_adapters::dynamodb::{FriendshipsTable, PeopleTable};
+use tocsin_domain::{
+    friendship::{Friendship, FriendshipEditor as _, Relation},
+    ids::UserId,
+    person::Profile,
+    time,
+};
 use tokio::process::Command;
 
 use crate::{
@@ -32,12 +39,14 @@ const POSTS_PER_SECOND: u32 = 20;
 const ROUND: Duration = Duration::from_secs(6);
 /// Warm reads in a round.
 const WARM_READS: usize = 300;
+/// How many friends two people have in common.
+const FRIENDS: usize = 500;
 /// People who post, and as many who read.
 const PEOPLE: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the bench needs of a running stack.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Bench<'a> {
     /// Its functions.
     pub fleet: &'a Fleet,
@@ -49,6 +58,8 @@ pub struct Bench<'a> {
     pub binaries: &'a Path,
     /// The folder of the sample events.
     pub events: &'a Path,
+    /// Its tables of people and of their friendships.
+    pub people: Option<(PeopleTable, FriendshipsTable)>,
 }
 
 impl Bench<'_> {
@@ -65,9 +76,9 @@ impl Bench<'_> {
         table.set_header(["what", "n", "min", "median", "p99", "max", "wanted"]);
         let api = ApiClient::new(self.base_url);
         let (authors, readers) =
-            (people(&api, "author", PEOPLE).await?, people(&api, "reader", PEOPLE).await?);
+            (people_of(&api, "author", PEOPLE).await?, people_of(&api, "reader", PEOPLE).await?);
         // Apart from the others, so that what is counted of an account is not counted twice.
-        let invokers = people(&api, "invoker", 1).await?;
+        let invokers = people_of(&api, "invoker", 1).await?;
         for person in readers.iter().chain(&invokers) {
             let area = json!({"lat": 60.3975, "lon": 5.3245, "radius_m": 2000});
             person
@@ -88,6 +99,8 @@ impl Bench<'_> {
             let times = self.warm_reads(token).await?;
             table.add_row(row(&format!("warm get-timeline, round {round}"), times, "median < 3 ms"));
         }
+        let name = format!("warm list-mutual-friends, {FRIENDS} friends each");
+        table.add_row(row(&name, self.mutual_friends(&api).await?, "median < 20 ms"));
         for round in 1..=ROUNDS {
             let times = self.posts_to_timeline(&authors, &readers).await?;
             let name = format!("POST to timeline, {POSTS_PER_SECOND}/s, round {round}");
@@ -123,6 +136,33 @@ impl Bench<'_> {
         let mut times = Vec::new();
         for _ in 0..WARM_READS {
             times.push(self.invoke("get-timeline", event.clone()).await?);
+        }
+        Ok(times)
+    }
+
+    /// The friends in common of two people, all of whose friends are: they are stored at once, since nobody registers five
+    /// hundred people in a minute.
+    async fn mutual_friends(&self, api: &ApiClient) -> Result<Vec<Duration>> {
+        let (people, friendships) = self.people.as_ref().context("the template has no tables of people")?;
+        let pair = people_of(api, "friend", 2).await?;
+        let [me, other] = pair.as_slice() else { bail!("two people") };
+        let since = Some(time::now());
+        let friends = Relation { friendship: Friendship::Accepted, since, ..Relation::default() };
+        for number in 0..FRIENDS {
+            let common = UserId::new(time::now());
+            let username = format!("common-{number}").parse().context("a username")?;
+            people.add(&Profile::new(common, username, None)).await?;
+            for one in [me, other] {
+                let one = one.user_id().parse().context("a user id")?;
+                friendships.replace(one, common, &Relation::default(), &friends).await?;
+            }
+        }
+        let event = self.event("list-mutual-friends", me.api.access_token().unwrap_or_default())?;
+        let mut event: Value = serde_json::from_slice(&event)?;
+        event["pathParameters"]["user_id"] = other.user_id().into();
+        let mut times = Vec::new();
+        for _ in 0..WARM_READS {
+            times.push(self.invoke("list-mutual-friends", event.to_string().into()).await?);
         }
         Ok(times)
     }
@@ -200,7 +240,7 @@ impl Bench<'_> {
     }
 }
 
-async fn people(api: &ApiClient, role: &str, count: usize) -> Result<Vec<Person>> {
+async fn people_of(api: &ApiClient, role: &str, count: usize) -> Result<Vec<Person>> {
     let mut people = Vec::new();
     for number in 0..count {
         let name = format!("{role}-{number}");

@@ -231,6 +231,7 @@ async fn bench(settings: &Settings) -> Result<ExitCode> {
             base_url: stack.base_url(),
             binaries: stack.binaries(),
             events: &root.join("events"),
+            people: stack.people_tables(),
         };
         bench.run(&mut io::stdout()).await.map(|()| true)
     })

@@ -337,7 +337,9 @@ fn watch_outbox(api: ApiClient) -> (Arc<Mutex<SeenPushes>>, tokio::task::JoinHan
 #[must_use]
 pub fn push_facts(push: &Value) -> Option<(String, String, String)> {
     let device = push["device_id"].as_str()?.rsplit('/').next()?.to_owned();
-    Some((device, find(&push["payload"], "post_id")?, find(&push["payload"], "subscription_id")?))
+    let because =
+        ["subscription_id", "shared_by"].into_iter().find_map(|field| find(&push["payload"], field));
+    Some((device, find(&push["payload"], "post_id")?, because?))
 }
 
 /// A text field anywhere in a payload, whose platforms' parts are JSON within strings.

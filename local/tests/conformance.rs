@@ -15,23 +15,28 @@ use proptest::{strategy::Strategy as _, strategy::ValueTree as _, test_runner::T
 use tocsin_adapters::{
     kafka::{KafkaAuth, KafkaPostLog},
     memory::MemoryTimelines,
-    redis::{Redis, RedisPostCache, RedisRateLimiter, RedisTimelines},
+    redis::{Redis, RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
     ses::SesMailer,
     sns::SnsPushGateway,
     sqs::SqsPushQueue,
 };
-use tocsin_conformance::{fixtures, posts, rate_limits, timelines};
+use tocsin_conformance::{fixtures, friendships, posts, rate_limits, timelines};
 use tocsin_domain::{
     Error,
     device::{self, Device, DeviceToken, Platform},
     ids::{PostId, SubscriptionId},
     mail::{Mail, Mailer as _},
+    notification::Because,
     post_log::{PostLog as _, PostRecord},
-    posts::PostCache as _,
+    posts::{AtHand, PostCache as _},
     push::{Published, Push, PushGateway as _, PushJob, PushQueue as _, PushRecipient},
     time,
 };
 use town::Town;
+
+fn because() -> Because {
+    Because::Subscription { subscription_id: SubscriptionId::new(time::now()) }
+}
 
 fn redis(stack: &Stack) -> Redis {
     Redis::open(&stack.endpoints().redis_url.clone().into()).unwrap()
@@ -42,6 +47,7 @@ async fn what_redis_keeps_is_kept_as_promised() {
     let town = Town::up().await;
     let redis = redis(&town.stack);
     posts::cache(&RedisPostCache::new(&redis)).await;
+    friendships::hidden_cache(&RedisHiddenCache::new(&redis)).await;
     rate_limits::rate_limits(&RedisRateLimiter::new(&redis)).await;
     timelines::timelines(&RedisTimelines::new(&redis)).await;
 
@@ -62,7 +68,7 @@ async fn a_redis_that_is_away_is_an_error_at_once_and_used_again_when_it_is_back
     let town = Town::up().await;
     let cache = RedisPostCache::new(&redis(&town.stack));
     let id = PostId::new(time::now());
-    assert_eq!(cache.get(&[id]).await.unwrap(), []);
+    assert_eq!(cache.get(&[id]).await.unwrap(), AtHand::default());
 
     town.stack.stop_redis().await;
     for _ in 0..3 {
@@ -82,7 +88,7 @@ async fn a_redis_that_is_away_is_an_error_at_once_and_used_again_when_it_is_back
     // Restarted while nobody looked, as when a function was frozen: nobody notices.
     town.stack.stop_redis().await;
     town.stack.start_redis().await.unwrap();
-    assert_eq!(cache.get(&[id]).await.unwrap(), []);
+    assert_eq!(cache.get(&[id]).await.unwrap(), AtHand::default());
     town.down().await;
 }
 
@@ -133,14 +139,14 @@ async fn every_push_job_is_queued() {
     let client = aws_sdk_sqs::Client::new(&config);
     let made = client.create_queue().queue_name("conformance").send().await.unwrap();
     let url = made.queue_url.unwrap();
-    let recipient =
-        |_| PushRecipient { user_id: fixtures::user(), subscription_id: SubscriptionId::new(time::now()) };
+    let recipient = |_| PushRecipient { user_id: fixtures::user(), because: because() };
     // More than one request takes, and some large.
     let job = |number: usize| PushJob {
         post: fixtures::post(),
         recipients: (0..if number.is_multiple_of(2) { 1 } else { PushJob::MOST_RECIPIENTS })
             .map(recipient)
             .collect(),
+        told_at: None,
     };
     let jobs: Vec<_> = (0..25).map(job).collect();
     SqsPushQueue::new(&config, &url).enqueue(&jobs).await.unwrap();
@@ -190,7 +196,7 @@ async fn a_device_has_one_endpoint_and_hears_of_its_end() {
         assert_eq!(gateway.register(eve, &device_id, &token).await.unwrap(), endpoint);
 
         let device = Device { device_id, token, endpoint, created_at: now, updated_at: now };
-        let because = SubscriptionId::new(now);
+        let because = because();
         let push = Push { post: fixtures::post(), because, time_to_live: Duration::from_mins(5) };
         assert_eq!(gateway.publish(&device, &push).await.unwrap(), Published::Accepted);
         assert_eq!(town.pushes().await.last(), Some(&("phone".to_owned(), push.post.post_id.to_string())));
