@@ -39,6 +39,9 @@ use crate::{
 /// As many as a topic of MSK would have for a start: enough to see that order is kept within a partition only.
 const PARTITIONS: i32 = 4;
 
+/// The secret of this machine's OAuth client, for a provider of one's own: `--parameter GoogleIssuer=http://127.0.0.1:…`.
+pub const GOOGLE_CLIENT_SECRET: &str = "local";
+
 /// What was made, by the names that the template refers to it.
 #[derive(Clone, Debug)]
 pub struct Provisioned {
@@ -95,6 +98,7 @@ pub async fn provision(
         (format!("secretsmanager:tocsin/{stage}/access-token-jwks"), key.jwks.clone()),
         (format!("secretsmanager:tocsin/{stage}/access-token-private-key"), key.private_pem.clone()),
         (format!("secretsmanager:tocsin/{stage}/redis-url"), endpoints.redis_url.clone()),
+        (format!("secretsmanager:tocsin/{stage}/google-client-secret"), GOOGLE_CLIENT_SECRET.to_owned()),
     ]
     .into();
     Ok(Provisioned { queues, queue_urls, dynamic_references })

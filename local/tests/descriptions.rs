@@ -24,6 +24,26 @@ fn contract_template_watch_routes_and_crates_agree() {
     assert_eq!(crates(), functions, "the crates under functions/ and template.yaml");
 }
 
+/// Policies have no effect on this machine: one that is forgotten would first be noticed in the cloud, by those alone who
+/// come with a trusted issuer's token.
+#[test]
+fn whoever_takes_access_tokens_may_make_people_of_trusted_issuers() {
+    let template = fs::read_to_string(root().join("template.yaml")).unwrap();
+    // The resources, as they are indented; the keys with which tokens are verified are in the environment.
+    let resources: Vec<&str> = template.split("\n\n").collect();
+    let takes_tokens = |resource: &&&str| {
+        resource.contains("ACCESS_TOKEN_JWKS:")
+            && !resource.contains("ACCESS_TOKEN_PRIVATE_KEY:")
+            && !resource.contains("Binary: get-jwks")
+    };
+    let taking: Vec<_> = resources.iter().filter(takes_tokens).collect();
+    assert!(taking.len() > 15, "{}", taking.len());
+    for resource in taking {
+        let policy = "- !If [HasTrustedIssuers, !Ref TrustedCallersPolicy, !Ref AWS::NoValue]";
+        assert!(resource.contains(policy), "give it the line `{policy}` under Policies:\n{resource}");
+    }
+}
+
 /// Each function of the template, with its routes.
 fn of_template() -> BTreeMap<String, Routes> {
     let template = Template::read(&root().join("template.yaml")).unwrap();

@@ -26,7 +26,8 @@ use tocsin_domain::{
 const PRIVATE_KEY: &str = "tocsin/test/access-token-private-key";
 const JWKS: &str = "tocsin/test/access-token-jwks";
 const REDIS_URL: &str = "tocsin/test/redis-url";
-const SECRETS: [&str; 4] = ["hunter2", "PRIVATE KEY", "an APNs key", "a service account"];
+const GOOGLE_CLIENT_SECRET: &str = "tocsin/test/google-client-secret";
+const SECRETS: [&str; 5] = ["hunter2", "GOCSPX-of-nobody", "PRIVATE KEY", "an APNs key", "a service account"];
 
 #[derive(Parser)]
 struct Cli {
@@ -55,6 +56,7 @@ impl Cloud {
         let files = std::env::temp_dir().join(format!("tocsin-provision-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&files).unwrap();
         fs::write(files.join("redis"), "rediss://default:hunter2@eu.upstash.example:6379\n").unwrap();
+        fs::write(files.join("google"), "GOCSPX-of-nobody\n").unwrap();
         fs::write(files.join("apns"), "an APNs key").unwrap();
         fs::write(files.join("fcm"), "a service account").unwrap();
         Self { foundation, clients, files }
@@ -77,10 +79,11 @@ impl Cloud {
     fn all(&self) -> String {
         let file = |name: &str| self.files.join(name).display().to_string();
         format!(
-            "--redis-url-file {} --apns-key-file {} --apns-key-id K --apns-team-id T --apns-bundle-id dev.tocsin \
+            "--redis-url-file {} --google-client-secret-file {} --apns-key-file {} --apns-key-id K --apns-team-id T --apns-bundle-id dev.tocsin \
              --fcm-service-account-file {} --kafka-bootstrap-servers {} --kafka-auth none --posts-topic test-posts \
              --replication-factor 1 --categories-table {} --users-table {} --admin-email ada@example.org",
             file("redis"),
+            file("google"),
             file("apns"),
             file("fcm"),
             self.foundation.endpoints().bootstrap_servers,
@@ -177,6 +180,7 @@ async fn what_is_missing_is_made_and_what_is_there_stays() {
     assert!(said.lines().all(|line| line.contains(" made ") || line.contains(" added ")), "{said}");
     let key = cloud.signing_key().await;
     assert_eq!(cloud.public_keys().await, std::slice::from_ref(&key));
+    assert_eq!(cloud.secret(GOOGLE_CLIENT_SECRET).await.as_deref(), Some("GOCSPX-of-nobody"));
     let redis_url = cloud.secret(REDIS_URL).await.unwrap();
     assert_eq!(redis_url, "rediss://default:hunter2@eu.upstash.example:6379");
     let applications = cloud.platform_applications().await;
@@ -247,7 +251,7 @@ async fn a_key_is_published_before_it_signs_and_after() {
 async fn what_cannot_be_done_is_told() {
     let cloud = Cloud::up().await;
     let said = cloud.provision("--dry-run").await.unwrap();
-    assert_eq!(said.matches("skipped: --").count(), 5, "{said}");
+    assert_eq!(said.matches("skipped: --").count(), 6, "{said}");
 
     let refused = async |arguments: &str| format!("{:#}", cloud.provision(arguments).await.unwrap_err());
     assert!(refused("topic").await.contains("needs --kafka-bootstrap-servers"));

@@ -29,7 +29,7 @@ use crate::installation;
 /// What `provision` is told.
 #[derive(Args, Clone, Debug)]
 pub struct CloudArgs {
-    /// The steps to take; without any, the first six, as far as their options are given
+    /// The steps to take; without any, the first seven, as far as their options are given
     #[arg(value_enum)]
     pub steps: Vec<Step>,
     /// The stage that things are made for, as in template.yaml
@@ -42,6 +42,10 @@ pub struct CloudArgs {
     /// A file with the URL of the Redis (rediss://…); - is the standard input
     #[arg(long, value_name = "FILE", help_heading = "redis-url")]
     pub redis_url_file: Option<PathBuf>,
+
+    /// A file with the secret of the OAuth client that people sign in with Google by; - is the standard input
+    #[arg(long, value_name = "FILE", help_heading = "google-client-secret")]
+    pub google_client_secret_file: Option<PathBuf>,
 
     /// The APNs signing key (.p8); - is the standard input
     #[arg(
@@ -114,6 +118,8 @@ pub enum Step {
     SigningKey,
     /// The secret with the URL of the Redis
     RedisUrl,
+    /// The secret with which Google knows us; without it, nobody signs in with Google
+    GoogleClientSecret,
     /// The platform applications of SNS mobile push
     PushApplications,
     /// The topic of posts
@@ -131,9 +137,10 @@ pub enum Step {
 }
 
 impl Step {
-    const FIRST: [Self; 6] = [
+    const FIRST: [Self; 7] = [
         Self::SigningKey,
         Self::RedisUrl,
+        Self::GoogleClientSecret,
         Self::PushApplications,
         Self::Topic,
         Self::Categories,
@@ -218,6 +225,13 @@ async fn take(step: Step, args: &CloudArgs, clients: &Clients, report: &mut Repo
             let name = format!("tocsin/{}/redis-url", args.stage);
             secrets::keep(&clients.secrets, &name, &url, report).await?;
         }
+        Step::GoogleClientSecret => {
+            let Some(file) = &args.google_client_secret_file else {
+                return Ok(Taken::Without("--google-client-secret-file"));
+            };
+            let name = format!("tocsin/{}/google-client-secret", args.stage);
+            secrets::keep(&clients.secrets, &name, &secret_in(file)?, report).await?;
+        }
         Step::PushApplications => {
             let applications = push_applications::of(args)?;
             if applications.is_empty() {
@@ -280,7 +294,7 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn say(&mut self, what: impl Display) -> Result<()> {
-        writeln!(self.out, "{:<18} {what}", self.step.name())?;
+        writeln!(self.out, "{:<20} {what}", self.step.name())?;
         Ok(())
     }
 

@@ -28,7 +28,14 @@ pub(crate) struct Town {
 
 impl Town {
     pub(crate) async fn up() -> Self {
-        let stack = Stack::start(Options::in_memory()).await.expect("the stack starts");
+        Self::with(&[]).await
+    }
+
+    /// With other values of the template's parameters.
+    pub(crate) async fn with(parameters: &[(&str, String)]) -> Self {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let stack = Stack::start(Options { parameters, ..Options::in_memory() });
+        let stack = stack.await.expect("the stack starts");
         let api = ApiClient::new(stack.base_url());
         Self { stack, api }
     }

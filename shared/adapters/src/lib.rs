@@ -13,8 +13,10 @@
 
 pub mod aws;
 pub mod dynamodb;
+pub mod http;
 pub mod kafka;
 pub mod memory;
+pub mod openid;
 pub mod redis;
 pub mod s3;
 pub mod ses;

@@ -20,6 +20,7 @@ pub mod ids;
 pub mod input;
 pub mod mail;
 pub mod notification;
+pub mod outside_sign_in;
 pub mod password;
 pub mod password_change;
 pub mod password_reset;

@@ -36,6 +36,16 @@ impl Secret {
         Self(mac.map_or([0; 32], Into::into))
     }
 
+    /// Another secret for one use of this, whose name tells it from those for others: HMAC-SHA-256. None tells another, or
+    /// this one.
+    #[must_use]
+    pub fn derived(&self, use_of_it: &str) -> Self {
+        // HMAC takes a key of any length: `ok` cannot fail, and an unkeyed digest would be told apart by no one.
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0)
+            .map(|mac| mac.chain_update(use_of_it).finalize().into_bytes());
+        Self(mac.map_or([0; 32], Into::into))
+    }
+
     /// What is stored of it. A random 256-bit secret needs no slow hash.
     #[must_use]
     pub fn hash(&self) -> SecretHash {

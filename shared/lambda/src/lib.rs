@@ -17,6 +17,7 @@ pub mod limits;
 pub mod logs;
 pub mod metrics;
 mod persistence;
+pub mod outside;
 pub mod problem;
 pub mod query;
 pub mod request;

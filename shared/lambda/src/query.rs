@@ -87,6 +87,17 @@ impl Query {
         if self.errors.is_empty() { Ok(()) } else { Err(Refusal::malformed(self.errors)) }
     }
 
+    /// Ends the reading of what another service wrote: a parameter that is not known is passed over (RFC 6749, 4.1.2).
+    pub fn finish_with_others(self) -> Result<(), Refusal> {
+        if self.errors.is_empty() { Ok(()) } else { Err(self.refusal_with_others()) }
+    }
+
+    /// The refusal of what another service wrote.
+    #[must_use]
+    pub fn refusal_with_others(self) -> Refusal {
+        Refusal::malformed(self.errors)
+    }
+
     /// The refusal of a query in which a required parameter could not be read.
     #[must_use]
     pub fn refusal(mut self) -> Refusal {

@@ -38,6 +38,9 @@ pub struct HttpEvent {
     raw_query_string: Option<String>,
     #[serde(default)]
     headers: HashMap<String, HeaderValue>,
+    /// API Gateway takes them out of the headers.
+    #[serde(default)]
+    cookies: Option<Vec<String>>,
     #[serde(default)]
     path_parameters: Option<HashMap<String, Option<String>>>,
     #[serde(default)]
@@ -94,6 +97,21 @@ impl Request {
             HeaderValue::One(value) => Some(value),
             HeaderValue::Several(values) => values.first().map(String::as_str),
         }
+    }
+
+    /// A cookie's value. One that comes twice is none: whoever set the other may have meant to be taken for the first.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let apart = self.event.cookies.as_deref().unwrap_or_default();
+        // `cargo lambda watch` leaves them in the header.
+        let header = self.header("cookie").filter(|_| apart.is_empty());
+        let cookies = apart.iter().map(String::as_str).chain(header).flat_map(|cookies| cookies.split(';'));
+        let mut values = cookies
+            .filter_map(|cookie| cookie.split_once('='))
+            .filter(|(known, _)| known.trim() == name)
+            .map(|(_, value)| value.trim());
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
     }
 
     /// The query's parameters.
@@ -244,6 +262,17 @@ pub(crate) mod tests {
         assert!(
             request(json!({"headers": {"content-type": "application/json"}, "body": null})).json().is_err()
         );
+    }
+
+    #[test]
+    fn a_cookie_is_found_in_both_forms_of_the_event() {
+        let apart = |cookies: Value| request(json!({"cookies": cookies, "headers": {"cookie": "a=other"}}));
+        assert_eq!(apart(json!(["b=2", "a=1"])).cookie("a"), Some("1"));
+        assert_eq!(apart(json!([])).cookie("a"), Some("other"));
+        let header = request(json!({"headers": {"Cookie": "b=2; a=1==; c"}}));
+        assert_eq!((header.cookie("a"), header.cookie("c"), header.cookie("d")), (Some("1=="), None, None));
+        assert_eq!(apart(json!(["a=1", "a=2"])).cookie("a"), None, "which of them is meant?");
+        assert_eq!(request(json!({"cookies": null})).cookie("a"), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Responses, as API Gateway's HTTP API takes them from a function (payload format 2.0).
 
+use std::fmt;
+
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
@@ -19,6 +21,7 @@ use crate::request::Request;
 pub struct Response {
     status: StatusCode,
     headers: Vec<(&'static str, String)>,
+    cookies: Vec<String>,
     body: Body,
 }
 
@@ -36,6 +39,25 @@ pub enum Caching {
     Private,
     /// Anyone, for so many seconds without asking.
     Public(u32),
+}
+
+/// A cookie that the browser alone keeps and shows to nobody but us: over TLS (`Secure`, `__Host-` in its name), not to
+/// scripts (`HttpOnly`), and where a page of somebody else sends the browser here, only with a navigation (`SameSite=Lax`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie<'a> {
+    /// Its name: with `__Host-` in front, no other host and no path of ours can set it (RFC 6265bis, 4.1.3.2).
+    pub name: &'a str,
+    /// Its value.
+    pub value: &'a str,
+    /// How long it is kept, in seconds; with none it is forgotten at once.
+    pub max_age: u32,
+}
+
+impl fmt::Display for Cookie<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, value, max_age } = self;
+        write!(f, "{name}={value}; Max-Age={max_age}; Path=/; Secure; HttpOnly; SameSite=Lax")
+    }
 }
 
 impl Caching {
@@ -81,6 +103,12 @@ impl Response {
         Self::json(StatusCode::ACCEPTED, value)
     }
 
+    /// 302 to another address, as long as it takes to come back.
+    #[must_use]
+    pub fn redirect(location: String) -> Self {
+        Self::empty(StatusCode::FOUND).at(location).with("cache-control", "no-store")
+    }
+
     /// 202 for something that will be, of which there is nothing to tell.
     #[must_use]
     pub const fn taken() -> Self {
@@ -106,23 +134,29 @@ impl Response {
         self
     }
 
+    /// With a cookie, which replaces one of the same name in the browser.
+    #[must_use]
+    pub fn with_cookie(mut self, cookie: &Cookie<'_>) -> Self {
+        self.cookies.push(cookie.to_string());
+        self
+    }
+
     /// A text of any type and status.
     #[must_use]
     pub fn text(status: StatusCode, content_type: &str, text: String) -> Self {
-        Self { status, headers: Vec::new(), body: Body::Text(text) }.with("content-type", content_type)
+        Self { body: Body::Text(text), ..Self::empty(status) }.with("content-type", content_type)
     }
 
     /// Bytes that are part of the program.
     #[must_use]
     pub fn bytes(content_type: &str, bytes: &'static [u8]) -> Self {
-        Self { status: StatusCode::OK, headers: Vec::new(), body: Body::Bytes(bytes) }
-            .with("content-type", content_type)
+        Self { body: Body::Bytes(bytes), ..Self::empty(StatusCode::OK) }.with("content-type", content_type)
     }
 
     /// No body.
     #[must_use]
     pub const fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Body::Empty }
+        Self { status, headers: Vec::new(), cookies: Vec::new(), body: Body::Empty }
     }
 
     /// Its status.
@@ -160,7 +194,7 @@ impl Serialize for Response {
         }
         response.serialize_field("isBase64Encoded", &matches!(self.body, Body::Bytes(_)))?;
         // API Gateway can do without; `cargo lambda watch` cannot.
-        response.serialize_field("cookies", &[""; 0])?;
+        response.serialize_field("cookies", &self.cookies)?;
         response.end()
     }
 }
@@ -222,6 +256,19 @@ mod tests {
             sent(&Response::no_content()),
             json!({"statusCode": 204, "headers": {}, "isBase64Encoded": false, "cookies": []})
         );
+    }
+
+    #[test]
+    fn a_redirect_takes_a_cookie_along() {
+        let cookie = Cookie { name: "__Host-a", value: "v", max_age: 600 };
+        let sent =
+            sent(&Response::redirect("https://elsewhere.example/?a=b".to_owned()).with_cookie(&cookie));
+        assert_eq!(
+            (&sent["statusCode"], &sent["headers"]["location"]),
+            (&json!(302), &json!("https://elsewhere.example/?a=b"))
+        );
+        let expected = "__Host-a=v; Max-Age=600; Path=/; Secure; HttpOnly; SameSite=Lax";
+        assert_eq!(sent["cookies"], json!([expected]));
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! `GET /v1/auth/social/web/google/callback`: 200 with tokens, for the code that Google sent the browser back with; 400 where
+//! it is not an answer to this browser, or the code is not good (any more), 401 where what Google says is not, 403 where it
+//! has not verified the address of somebody new.
+
+use std::process::ExitCode;
+
+use tocsin_adapters::{
+    dynamodb::{Newcomers, SessionsTable, UsersTable},
+    redis::RedisRateLimiter,
+};
+use tocsin_domain::{
+    Error, Result,
+    access_token::TokenSigner,
+    outside_sign_in::{self, WebAttempt},
+    rate_limit::{self, SIGN_IN_FROM_ADDRESS},
+    session::{self, Tokens},
+    time,
+};
+use tocsin_lambda::{
+    outside::{self, Google},
+    problem,
+    request::Request,
+    response::Response,
+    start,
+};
+
+type Ports = (Google, Newcomers, UsersTable, SessionsTable, RedisRateLimiter, TokenSigner);
+
+fn main() -> ExitCode {
+    start::http(complete_google_sign_in)
+}
+
+async fn complete_google_sign_in(ports: &Ports, request: &Request) -> Result<Response> {
+    let answer = match sign_in(ports, request).await {
+        Ok(tokens) => Response::ok(&tokens)?,
+        // What failed on our side, or came too often, may be tried again with the same cookie.
+        Err(error @ (Error::Unavailable { .. } | Error::Unreadable { .. })) => return Err(error),
+        Err(Error::Refused(refusal)) if refusal.retry_after.is_some() => return Err(refusal.into()),
+        Err(error) => problem::response(&error, request.id()),
+    };
+    // An attempt has one answer.
+    Ok(answer.with_cookie(&outside::forgotten()))
+}
+
+async fn sign_in(ports: &Ports, request: &Request) -> Result<Tokens> {
+    let (google, newcomers, users, sessions, limiter, signer) = ports;
+    rate_limit::check(limiter, SIGN_IN_FROM_ADDRESS, &request.client_address()).await?;
+    let (google, now) = (google.client()?, time::now());
+    let answer = outside::web_answer(request.query(), google.issuer())?;
+    let attempt = request.cookie(outside::COOKIE).and_then(WebAttempt::of_cookie);
+    let vouched = outside_sign_in::complete(google, attempt.as_ref(), &answer, now).await?;
+    let account = outside_sign_in::account_of(newcomers, users, &vouched, now).await?;
+    session::begin(sessions, signer, &account, &request.origin(), now).await
+}

@@ -1,0 +1,426 @@
+//! Requests to the outside: to addresses that other people chose, from a place that can reach what they cannot.
+//!
+//! So a request goes only to a public address, over `http` or `https`, and its answer is bounded in time and in bytes.
+//! The address is checked where the connection is made, after the name was resolved, so that a name cannot resolve to one
+//! address for the check and to another for the connection; and each redirect is checked as the first address was. The
+//! list of what is not public is IANA's two registries of special-purpose addresses
+//! (<https://www.iana.org/assignments/iana-ipv4-special-registry>, `…/iana-ipv6-special-registry`).
+//!
+//! Nothing is made before the first request: a function that can ask others, and mostly does not, starts as quickly as one
+//! that cannot. The trusted roots are Mozilla's, compiled in; the system's are not read.
+
+use std::{
+    collections::HashSet,
+    error::Error as StdError,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{HttpConnector, dns::Name},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tower_service::Service;
+use url::{Host, Url};
+
+/// How long it may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection is kept for another request. A frozen function would keep it for longer than its peer.
+const IDLE: Duration = Duration::from_secs(15);
+/// What we call ourselves.
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("tocsin/", env!("CARGO_PKG_VERSION")));
+
+/// What an answer may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long it may take, from the name's resolution to the last byte, with all redirects.
+    pub time: Duration,
+    /// The most bytes of its body.
+    pub bytes: usize,
+    /// The most redirects that a GET follows. What follows none answers with the redirect.
+    pub redirects: usize,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address is one that we do not ask.
+    #[error("{0}")]
+    Refused(String),
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    TooSlow(Duration),
+    /// The body has too many bytes.
+    #[error("the answer has more than {0} bytes")]
+    TooLarge(usize),
+    /// One redirect too many.
+    #[error("more than {0} redirects")]
+    TooManyRedirects(usize),
+    /// The connection failed, or what came was not HTTP.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Asks others.
+#[derive(Clone, Debug)]
+pub struct Http {
+    allowed: Arc<AllowedHosts>,
+    client: Arc<OnceLock<Result<Connections, String>>>,
+}
+
+/// The client: its connections, which are kept for a while.
+type Connections = Client<HttpsConnector<HttpConnector<PublicAddresses>>, Full<Bytes>>;
+
+/// Hosts that are asked wherever they are: names and addresses as they stand in a URL.
+#[derive(Debug, Default)]
+struct AllowedHosts(HashSet<String>);
+
+impl Http {
+    /// Asks public addresses, and these hosts besides.
+    pub fn new<H: Into<String>>(allowed_hosts: impl IntoIterator<Item = H>) -> Self {
+        let allowed = allowed_hosts.into_iter().map(|host| host.into().to_ascii_lowercase()).collect();
+        Self { allowed: Arc::new(AllowedHosts(allowed)), client: Arc::default() }
+    }
+
+    /// Sends a request.
+    pub async fn send(
+        &self,
+        request: Request<Vec<u8>>,
+        limits: Limits,
+    ) -> Result<Response<Vec<u8>>, HttpError> {
+        let work = self.follow(request, limits);
+        let answered = tokio::time::timeout(limits.time, work).await;
+        answered.unwrap_or(Err(HttpError::TooSlow(limits.time)))
+    }
+
+    async fn follow(
+        &self,
+        request: Request<Vec<u8>>,
+        limits: Limits,
+    ) -> Result<Response<Vec<u8>>, HttpError> {
+        let client = self.client()?;
+        let mut url = Url::parse(&request.uri().to_string()).map_err(|error| failed(&error))?;
+        let mut request = request.map(|body| Full::new(Bytes::from(body)));
+        request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
+        // Only a request without a body is sent twice.
+        let may_follow = *request.method() == Method::GET && limits.redirects > 0;
+        let mut followed = 0;
+        loop {
+            self.allowed.check(&url)?;
+            // In the form that was checked: two readers of one address may differ.
+            *request.uri_mut() =
+                url.as_str().parse().map_err(|error: http::uri::InvalidUri| failed(&error))?;
+            let response = client.request(request.clone()).await.map_err(|error| failed(&error))?;
+            let Some(next) = redirect(&response, &url).filter(|_| may_follow) else {
+                return read(response, limits.bytes).await;
+            };
+            if followed == limits.redirects {
+                return Err(HttpError::TooManyRedirects(limits.redirects));
+            }
+            followed += 1;
+            let next = next?;
+            if url.scheme() == "https" && next.scheme() != "https" {
+                return Err(HttpError::Refused("a redirect from https to what is not".to_owned()));
+            }
+            if url.origin() != next.origin() {
+                // What it says of us goes to the origin that it was meant for alone.
+                for name in [header::AUTHORIZATION, header::COOKIE] {
+                    request.headers_mut().remove(name);
+                }
+            }
+            url = next;
+        }
+    }
+
+    fn client(&self) -> Result<&Connections, HttpError> {
+        let client = self.client.get_or_init(|| client(&self.allowed).map_err(|error| error.to_string()));
+        client.as_ref().map_err(|cause| HttpError::Failed(cause.clone()))
+    }
+}
+
+fn client(allowed: &Arc<AllowedHosts>) -> Result<Connections, rustls::Error> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut connector = HttpConnector::new_with_resolver(PublicAddresses(Arc::clone(allowed)));
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_nodelay(true);
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    // A proxy of the environment is none of its business: it would resolve names for itself, unchecked.
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .pool_timer(TokioTimer::new())
+        .build(connector))
+}
+
+/// Where a response sends us on to (RFC 9110, 15.4).
+fn redirect(response: &Response<Incoming>, from: &Url) -> Option<Result<Url, HttpError>> {
+    let redirects = [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::SEE_OTHER,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ];
+    if !redirects.contains(&response.status()) {
+        return None;
+    }
+    let location = response.headers().get(header::LOCATION)?;
+    let location = location.to_str().ok().and_then(|location| from.join(location).ok());
+    Some(location.ok_or_else(|| HttpError::Failed("a redirect to what is no address".to_owned())))
+}
+
+async fn read(response: Response<Incoming>, most: usize) -> Result<Response<Vec<u8>>, HttpError> {
+    let (head, mut incoming) = response.into_parts();
+    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > most {
+        return Err(HttpError::TooLarge(most));
+    }
+    let mut body = Vec::with_capacity(announced);
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| failed(&error))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if body.len() + data.len() > most {
+            return Err(HttpError::TooLarge(most));
+        }
+        body.extend_from_slice(data);
+    }
+    Ok(Response::from_parts(head, body))
+}
+
+/// The domain's words for what the client says; a refusal of the resolver comes through it.
+fn failed(error: &(dyn StdError + 'static)) -> HttpError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(NotPublic(host)) = error.downcast_ref() {
+            return refused(host);
+        }
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    HttpError::Failed(text)
+}
+
+fn refused(host: &str) -> HttpError {
+    HttpError::Refused(format!("{host} is no public address"))
+}
+
+impl AllowedHosts {
+    /// What can be checked before a name is resolved: the scheme, and addresses, which no resolver is asked about. (The URL
+    /// has them in one form: `0x7f.1` and `2130706433` are 127.0.0.1 in it.)
+    fn check(&self, url: &Url) -> Result<(), HttpError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(HttpError::Refused(format!("{} is neither http nor https", url.scheme())));
+        }
+        let address: IpAddr = match url.host() {
+            Some(Host::Domain(_)) => return Ok(()),
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            None => return Err(HttpError::Refused("an address without a host".to_owned())),
+        };
+        let host = url.host_str().unwrap_or_default();
+        if is_public(address) || self.0.contains(host) { Ok(()) } else { Err(refused(host)) }
+    }
+}
+
+/// Resolves names to public addresses alone.
+#[derive(Clone, Debug)]
+struct PublicAddresses(Arc<AllowedHosts>);
+
+/// A name that resolved to no public address.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has no public address")]
+struct NotPublic(String);
+
+impl Service<Name> for PublicAddresses {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let allowed = Arc::clone(&self.0);
+        Box::pin(async move {
+            // The port is put in by the client.
+            let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let is_allowed = allowed.0.contains(&name.as_str().to_ascii_lowercase());
+            let addresses: Vec<SocketAddr> =
+                resolved.filter(|address| is_allowed || is_public(address.ip())).collect();
+            if addresses.is_empty() {
+                return Err(NotPublic(name.as_str().to_owned()).into());
+            }
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+/// Whether an address is anybody's to ask.
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let special = address.is_private()
+        || address.is_loopback()
+        // With the metadata service of clouds, 169.254.169.254.
+        || address.is_link_local()
+        || address.is_documentation()
+        || address.is_multicast();
+    let [a, b, c, _] = address.octets();
+    !special
+        && !matches!(
+            (a, b, c),
+            (0, ..) // This network (RFC 791).
+                | (100, 64..=127, _) // Between a carrier and its customers (RFC 6598).
+                | (192, 0, 0) // Protocol assignments (RFC 6890).
+                | (192, 88, 99) // Relays of 6to4, given up (RFC 7526).
+                | (198, 18..=19, _) // Benchmarks (RFC 2544).
+                | (240..=255, ..) // Reserved, and the broadcast (RFC 1112).
+        )
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    if (a, b, c, d, e, f) == (0x64, 0xff9b, 0, 0, 0, 0) {
+        // NAT64 (RFC 6052): an IPv4 address as networks without IPv4 have it.
+        let [[g, h], [i, j]] = [g.to_be_bytes(), h.to_be_bytes()];
+        return is_public_v4(Ipv4Addr::new(g, h, i, j));
+    }
+    // All global unicast addresses are in 2000::/3 (RFC 4291, 2.4); so loopback, unique local (with AWS's metadata service,
+    // fd00:ec2::254), link-local and multicast are none.
+    (0x2000..=0x3fff).contains(&a)
+        && !matches!(
+            (a, b),
+            (0x2001, 0..=0x1ff) // Protocol assignments, with Teredo (RFC 2928).
+                | (0x2001, 0xdb8) // Documentation (RFC 3849).
+                | (0x2002, _) // 6to4, which any IPv4 address can be in (RFC 3056).
+                | (0x3fff, 0..=0xfff) // Documentation (RFC 9637).
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_are_public() {
+        let public =
+            ["1.1.1.1", "8.8.8.8", "100.63.0.1", "100.128.0.1", "172.15.0.1", "172.32.0.1", "192.0.1.1"];
+        let public_v6 = ["2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8", "64:ff9b::808:808"];
+        for text in public.into_iter().chain(public_v6) {
+            assert!(is_public(text.parse().unwrap()), "{text}");
+        }
+        let v4 = [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.254",
+            "169.254.169.254",
+            "169.254.170.2",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.192",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "239.255.255.250",
+            "240.0.0.1",
+            "255.255.255.255",
+        ];
+        for text in v4 {
+            let address: Ipv4Addr = text.parse().unwrap();
+            assert!(!is_public(address.into()), "{text}");
+            // In all the ways in which IPv6 carries one.
+            let [a, b] = [address.to_bits() >> 16, address.to_bits() & 0xffff];
+            let embedded = [
+                address.to_ipv6_mapped().to_string(),
+                address.to_ipv6_compatible().to_string(),
+                format!("64:ff9b::{a:x}:{b:x}"),
+                format!("2002:{a:x}:{b:x}::1"),
+            ];
+            for text in embedded {
+                assert!(!is_public(IpAddr::V6(text.parse().unwrap())), "{text}");
+            }
+        }
+        let v6 = [
+            "::",
+            "::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "100::1",
+            "64:ff9b:1::1",
+            "2001::1",
+            "2001:2::1",
+            "2001:10::1",
+            "2001:db8::1",
+            "3fff::1",
+            "4000::1",
+        ];
+        for text in v6 {
+            assert!(!is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_known_however_it_is_written() {
+        let none = AllowedHosts::default();
+        for text in [
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0177.0.0.1/",
+            "http://127.0.0.1./",
+            "http://１２７.0.0.1/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://user@10.0.0.1:80/",
+            "ftp://8.8.8.8/",
+            "file:///etc/passwd",
+            "gopher://example.org/",
+        ] {
+            assert!(none.check(&Url::parse(text).unwrap()).is_err(), "{text}");
+        }
+        for text in ["https://8.8.8.8/", "http://[2606:4700::1111]/", "https://example.org/"] {
+            none.check(&Url::parse(text).unwrap()).unwrap();
+        }
+        let allowed = AllowedHosts(HashSet::from(["127.0.0.1".to_owned()]));
+        allowed.check(&Url::parse("http://127.1:9000/").unwrap()).unwrap();
+        assert!(allowed.check(&Url::parse("http://127.0.0.2/").unwrap()).is_err());
+    }
+}
