@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use krafka::Kafka;
-use tocsin_adapters::dynamodb::UsersTable;
+use tocsin_adapters::dynamodb::{FriendshipsTable, PeopleTable, UsersTable};
 use tokio::{
     net::TcpListener,
     sync::{Mutex, OnceCell, mpsc, oneshot},
@@ -188,9 +188,22 @@ impl Foundation {
     /// The table of accounts: the one that functions know as `USERS_TABLE`.
     #[must_use]
     pub fn users_table(&self) -> Option<UsersTable> {
-        let name = self.app.functions.iter().find_map(|function| function.environment.get("USERS_TABLE"))?;
-        let client = aws_sdk_dynamodb::Client::new(&self.endpoints.sdk_config("DYNAMODB"));
+        let (client, name) = self.table("USERS_TABLE")?;
         Some(UsersTable::new(&client, name))
+    }
+
+    /// The tables of people and of their friendships.
+    #[must_use]
+    pub fn people_tables(&self) -> Option<(PeopleTable, FriendshipsTable)> {
+        let (client, people) = self.table("PEOPLE_TABLE")?;
+        let (_, friendships) = self.table("FRIENDSHIPS_TABLE")?;
+        Some((PeopleTable::new(&client, people), FriendshipsTable::new(&client, friendships)))
+    }
+
+    /// The table that functions know by a variable, and a client to reach it with.
+    fn table(&self, variable: &str) -> Option<(aws_sdk_dynamodb::Client, &str)> {
+        let name = self.app.functions.iter().find_map(|function| function.environment.get(variable))?;
+        Some((aws_sdk_dynamodb::Client::new(&self.endpoints.sdk_config("DYNAMODB")), name))
     }
 
     /// Waits until a service ends that was not asked to.
@@ -311,6 +324,12 @@ impl Stack {
     #[must_use]
     pub const fn queues(&self) -> &BTreeMap<String, event_sources::QueueAddress> {
         &self.foundation.provisioned.queues
+    }
+
+    /// The tables of people and of their friendships.
+    #[must_use]
+    pub fn people_tables(&self) -> Option<(PeopleTable, FriendshipsTable)> {
+        self.foundation.people_tables()
     }
 
     /// The cluster that holds the log.

@@ -10,7 +10,7 @@ use town::Town;
 
 /// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
 /// what those before them leave.
-const SAMPLES: [(&str, Option<u64>); 48] = [
+const SAMPLES: [(&str, Option<u64>); 61] = [
     ("get-status", Some(200)),
     ("get-openapi", Some(200)),
     ("get-docs", Some(200)),
@@ -66,6 +66,20 @@ const SAMPLES: [(&str, Option<u64>); 48] = [
     ("create-profile-image-upload", Some(201)),
     ("accept-profile-image", None),
     ("delete-profile-image", Some(204)),
+    // The sample's friend is nobody.
+    ("create-friendship", Some(404)),
+    ("get-friendship", Some(404)),
+    ("accept-friendship", Some(404)),
+    ("delete-friendship", Some(204)),
+    ("list-friendships", Some(200)),
+    ("list-user-friends", Some(404)),
+    ("list-mutual-friends", Some(404)),
+    ("put-block", Some(404)),
+    ("delete-block", Some(204)),
+    ("list-blocks", Some(200)),
+    ("share-post", Some(422)),
+    ("list-notifications", Some(200)),
+    ("mark-notifications-read", Some(204)),
     ("end-sessions", Some(204)),
     ("logout", Some(204)),
 ];
