@@ -193,6 +193,41 @@ Resources:
 }
 
 #[test]
+fn a_bucket_is_read_with_whom_it_tells_and_who_reads() {
+    let text = "\
+Resources:
+  Told:
+    Type: AWS::SQS::Queue
+  Images:
+    Type: AWS::S3::Bucket
+    Properties:
+      PublicAccessBlockConfiguration: {BlockPublicPolicy: false}
+      NotificationConfiguration:
+        QueueConfigurations:
+          - Event: s3:ObjectCreated:*
+            Queue: !GetAtt Told.Arn
+            Filter: {S3Key: {Rules: [{Name: prefix, Value: images/}]}}
+  ImagesPolicy:
+    Type: AWS::S3::BucketPolicy
+    Properties:
+      Bucket: !Ref Images
+      PolicyDocument:
+        Statement: [{Effect: Allow, Principal: '*', Action: s3:GetObject, Resource: !Sub '${Images.Arn}/*'}]
+";
+    assert_refused(&text.replace("Name: prefix", "Name: suffix"), 12, "`suffix`");
+    assert_refused(&text.replace("Told.Arn", "Images.Arn"), 11, "not the ARN of a queue");
+    assert_refused(&text.replace("BlockPublicPolicy: false}", "}\n      VersioningConfiguration: {}"), 8, "Versioning");
+    let app = app(text);
+    let bucket = &app.buckets[0];
+    assert_eq!((bucket.logical_id.as_str(), bucket.name.as_str()), ("Images", "tocsin-local-images"));
+    let notification = &bucket.notifications[0];
+    assert_eq!((notification.event.as_str(), notification.queue.as_str()), ("s3:ObjectCreated:*", "Told"));
+    assert_eq!(notification.prefix.as_deref(), Some("images/"));
+    let policy = bucket.policy.as_ref().unwrap();
+    assert_eq!(policy["Statement"][0]["Resource"], "arn:aws:s3:::tocsin-local-images/*");
+}
+
+#[test]
 fn a_kafka_source_is_read_with_its_defaults() {
     let kafka = |more: &str| {
         let app = app(&with_event(&format!(

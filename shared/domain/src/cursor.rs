@@ -20,6 +20,9 @@ impl Limit {
     /// The largest.
     pub const MOST: usize = 100;
 
+    /// As many as one answer can have.
+    pub const LARGEST: Self = Self(Self::MOST);
+
     /// Parses a query parameter.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         match text.parse() {

@@ -1,7 +1,7 @@
 //! `GET /v1/users/search?by&q&limit&cursor`: 200 with a page of the people who are found by their names, or with the one
 //! who shows their mail address to the caller, each with what they are to the caller; 304.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, str::FromStr as _};
 
 use tocsin_adapters::{
     dynamodb::{FriendshipsTable, PeopleTable, UsersTable},
@@ -9,7 +9,8 @@ use tocsin_adapters::{
 };
 use tocsin_domain::{
     Refusal, Result,
-    cursor::{Cursor, Limit},
+    cursor::{Cursor, Limit, Scope},
+    ids::UserId,
     mail::EmailAddress,
     person::ProfileImageUrls,
     person_search::{By, NamePlace, NameQuery, Search},
@@ -58,10 +59,12 @@ fn wanted(request: &Request) -> Result<Wanted, Refusal> {
     let mut query = request.query();
     let by = query.required("by", str::parse);
     if by == Some(By::Email) {
-        let email = query.required("q", str::parse);
+        let email = query.required("q", EmailAddress::from_str);
         query.limit();
+        // One person is one page, and has no cursor: one of another list is refused.
+        query.cursor::<UserId>(email.as_ref().map(|email| Scope::of(["people by email", email.as_str()])));
         let Some(email) = email else { return Err(query.refusal()) };
-        query.whole_list()?;
+        query.finish()?;
         return Ok(Wanted::Email(email));
     }
     let name = query.required("q", NameQuery::parse);
