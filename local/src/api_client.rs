@@ -1,8 +1,12 @@
 //! One person's view of the API, over HTTP as any client has it: for the demo, the bench, replays and tests.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use reqwest::{Client, Method, header::HeaderMap};
 use serde_json::{Value, json};
 
@@ -70,6 +74,17 @@ pub struct Person {
     pub api: ApiClient,
 }
 
+impl Person {
+    /// Their id, as their access token has it.
+    #[must_use]
+    pub fn user_id(&self) -> String {
+        let claims = self.api.access_token().and_then(|token| token.split('.').nth(1));
+        let claims = claims.and_then(|claims| BASE64_URL_SAFE_NO_PAD.decode(claims).ok());
+        let claims: Option<Value> = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+        claims.and_then(|claims| text(&claims, "sub").ok()).unwrap_or_default()
+    }
+}
+
 /// The password of everybody in the demo, the bench and the tests.
 pub const PASSWORD: &str = "lantern-harbour-eleven-gulls";
 
@@ -83,6 +98,13 @@ impl ApiClient {
     #[must_use]
     pub fn with_token(&self, access_token: impl Into<String>) -> Self {
         Self { access_token: Some(access_token.into()), ..self.clone() }
+    }
+
+    /// From another address of this machine, such as 127.0.0.2: limits are counted by address.
+    #[must_use]
+    pub fn from_address(&self, address: IpAddr) -> Self {
+        let http = Client::builder().no_proxy().local_address(address).build().unwrap_or_default();
+        Self { http, ..self.clone() }
     }
 
     /// The access token, if there is one.

@@ -315,14 +315,11 @@ async fn make_queue(
 }
 
 /// Buckets, after the queues that they tell of their objects.
-async fn buckets(
-    app: &App,
-    endpoints: &Endpoints,
-    queues: &BTreeMap<String, QueueAddress>,
-) -> Result<()> {
+async fn buckets(app: &App, endpoints: &Endpoints, queues: &BTreeMap<String, QueueAddress>) -> Result<()> {
     let settings = aws_sdk_s3::config::Builder::from(&endpoints.sdk_config("S3"));
     // moto has no names for its buckets.
-    let s3 = aws_sdk_s3::Client::from_conf(settings.force_path_style(endpoints.aws.contains_key("S3")).build());
+    let s3 =
+        aws_sdk_s3::Client::from_conf(settings.force_path_style(endpoints.aws.contains_key("S3")).build());
     try_join_all(app.buckets.iter().map(|bucket| async {
         let made = make_bucket(&s3, bucket, &endpoints.region, queues).await;
         made.with_context(|| format!("the bucket {}", bucket.name))

@@ -216,7 +216,11 @@ Resources:
 ";
     assert_refused(&text.replace("Name: prefix", "Name: suffix"), 12, "`suffix`");
     assert_refused(&text.replace("Told.Arn", "Images.Arn"), 11, "not the ARN of a queue");
-    assert_refused(&text.replace("BlockPublicPolicy: false}", "}\n      VersioningConfiguration: {}"), 8, "Versioning");
+    assert_refused(
+        &text.replace("BlockPublicPolicy: false}", "}\n      VersioningConfiguration: {}"),
+        8,
+        "Versioning",
+    );
     let app = app(text);
     let bucket = &app.buckets[0];
     assert_eq!((bucket.logical_id.as_str(), bucket.name.as_str()), ("Images", "tocsin-local-images"));

@@ -1,9 +1,12 @@
-//! Jobs in SQS: pushes, and mails for other passwords.
+//! Jobs in SQS: pushes, mails for other passwords, and departures.
+
+use std::time::Duration;
 
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
     Error, Result,
+    departure::{Departure, DepartureQueue},
     password_reset::{ResetQueue, ResetRequest},
     push::{PushJob, PushQueue},
 };
@@ -85,6 +88,35 @@ impl PushQueue for SqsPushQueue {
         let bodies = jobs.iter().map(write).collect::<Result<Vec<_>>>()?;
         let sends = stream::iter(batches(bodies)).map(|batch| self.send(batch));
         sends.buffer_unordered(CONCURRENT).try_collect().await
+    }
+}
+
+/// The queue of `erase-account`.
+#[derive(Clone, Debug)]
+pub struct SqsDepartureQueue {
+    client: Client,
+    url: String,
+}
+
+impl SqsDepartureQueue {
+    /// The queue at a URL.
+    #[must_use]
+    pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
+        Self { client: Client::new(config), url: url.into() }
+    }
+}
+
+/// The longest that SQS holds a message back, in seconds: a quarter of an hour.
+const MOST_DELAY: i32 = 15 * 60;
+
+impl DepartureQueue for SqsDepartureQueue {
+    async fn enqueue(&self, departure: &Departure, delay: Duration) -> Result<()> {
+        let body =
+            serde_json::to_string(departure).map_err(|error| Error::unreadable("a departure", error))?;
+        let delay = i32::try_from(delay.as_secs()).unwrap_or(MOST_DELAY).min(MOST_DELAY);
+        let request = self.client.send_message().queue_url(&self.url).message_body(body).delay_seconds(delay);
+        request.send().await.map_err(failed("the queue of departures"))?;
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use tocsin_adapters::{
         PeopleEditor, PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
 };
-use tocsin_conformance::{accounts, fixtures, people, posts, pushes, subscriptions};
+use tocsin_conformance::{accounts, departures, fixtures, people, posts, pushes, subscriptions};
 use tocsin_domain::{
     person::Profile,
     post::Post,
@@ -71,6 +71,7 @@ async fn users() {
     let newcomers = Newcomers::new(users.clone(), people.clone());
     accounts::users(&users, &newcomers, &people).await;
     accounts::identities(&users, &newcomers, &people).await;
+    departures::closing(&users, &newcomers).await;
     accounts::passwords(&users, &newcomers).await;
     let addresses = AddressEditor::new(users.clone(), people.clone());
     accounts::addresses(&users, &newcomers, &addresses, &people).await;
@@ -112,6 +113,7 @@ async fn subscriptions() {
 async fn posts() {
     let client = storage(&[("posts", true), ("idempotency", false)]).await;
     posts::posts(&PostsTable::new(&client, "posts")).await;
+    posts::changes(&PostsTable::new(&client, "posts")).await;
     posts::idempotency(&IdempotencyTable::new(&client, "idempotency")).await;
 }
 
@@ -127,7 +129,8 @@ async fn pushes() {
 #[tokio::test]
 async fn a_post_that_cannot_be_stored_fails_alone() {
     let table = PostsTable::new(&storage(&[("posts", true)]).await, "posts");
-    let (first, last) = (fixtures::post(), fixtures::post());
+    let first = fixtures::post();
+    let last = Post { author: first.author.clone(), ..fixtures::post() };
     // An entry of more than 400 KiB, which is an item's limit: the batch that it is in is refused.
     let words: Vec<_> = (0..60_000).map(|number| format!("tag-{number}")).collect();
     let many = fixtures::tags(&words.iter().map(String::as_str).collect::<Vec<_>>());

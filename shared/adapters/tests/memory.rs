@@ -8,7 +8,9 @@ use tocsin_adapters::memory::{
     MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryIdempotency, MemoryPeople, MemoryPostCache,
     MemoryPosts, MemoryRateLimiter, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
-use tocsin_conformance::{accounts, fixtures, people, posts, pushes, rate_limits, subscriptions, timelines};
+use tocsin_conformance::{
+    accounts, departures, fixtures, people, posts, pushes, rate_limits, subscriptions, timelines,
+};
 use tocsin_domain::{
     audience,
     ids::SubscriptionId,
@@ -21,6 +23,7 @@ async fn conformance() {
     let users = MemoryUsers::default();
     accounts::users(&users, &users, users.people()).await;
     accounts::identities(&users, &users, users.people()).await;
+    departures::closing(&users, &users).await;
     accounts::passwords(&users, &users).await;
     accounts::addresses(&users, &users, &users, users.people()).await;
     accounts::sessions(&MemorySessions::default()).await;
@@ -30,6 +33,7 @@ async fn conformance() {
     people::images(&profiles, async |person| profiles.add(person)).await;
     people::names(&profiles, async |person| profiles.add(person)).await;
     posts::posts(&MemoryPosts::default()).await;
+    posts::changes(&MemoryPosts::default()).await;
     posts::cache(&MemoryPostCache::default()).await;
     posts::idempotency(&MemoryIdempotency::default()).await;
     subscriptions::subscriptions(&MemorySubscriptions::default()).await;

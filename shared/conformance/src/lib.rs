@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 pub mod accounts;
+pub mod departures;
 pub mod fixtures;
 pub mod friendships;
 pub mod notifications;

@@ -2,7 +2,7 @@
 //!
 //! A type that exists is valid: what comes from outside is parsed into these types once, and only they are passed on.
 //! A trait is a port: one capability that a use case needs, in this domain's words, as narrow as its callers are.
-//! `tocsin-adapters` implements the ports over DynamoDB, Redis, Kafka, SQS, SNS and SES, and, for tests, in
+//! `tocsin-adapters` implements the ports over DynamoDB, Redis, Kafka, SQS, SNS, SES and S3, and, for tests, in
 //! memory; both pass the same conformance suite.
 
 pub mod access_token;
@@ -10,9 +10,11 @@ pub mod account;
 pub mod audience;
 pub mod category;
 pub mod cursor;
+pub mod departure;
 pub mod device;
 pub mod email_change;
 pub mod error;
+pub mod export;
 pub mod friends;
 pub mod friendship;
 pub mod identity;

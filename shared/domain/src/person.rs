@@ -3,7 +3,11 @@
 //! A [`Profile`] is its owner's. Everybody else gets a [`PublicProfile`], which is made from it and from how close they
 //! are ([`Closeness`]), and from nothing else: there is one place that decides what is shown.
 
-use std::{collections::HashMap, future::Future, str::FromStr};
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    str::FromStr,
+};
 
 use futures::future::try_join;
 use jiff::civil::Date;
@@ -325,12 +329,14 @@ impl PublicProfile {
 /// The most people that are read at once: what one `BatchGetItem` of DynamoDB answers.
 pub const MOST_AT_ONCE: usize = 100;
 
-/// Reads ids with commas between, at most [`MOST_AT_ONCE`].
+/// Reads ids with commas between, at most [`MOST_AT_ONCE`]: each once, in the order in which they first come.
 pub fn ids_from_list(list: &str) -> Result<Vec<UserId>, Invalid> {
-    let ids: Vec<_> = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    let mut ids: Vec<UserId> = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
     if ids.len() > MOST_AT_ONCE {
         return Err(Invalid::new("too_many", format!("must be at most {MOST_AT_ONCE} ids")));
     }
+    let mut seen = HashSet::new();
+    ids.retain(|id| seen.insert(*id));
     Ok(ids)
 }
 

@@ -36,7 +36,7 @@ pub struct Post {
     pub severity: Severity,
     /// Where it happens.
     pub location: Point,
-    /// Who wrote it; none for what feeds and partners send.
+    /// Who wrote it; none for what feeds and partners send, and where its author has left.
     pub author: Option<Author>,
     /// Which feed or partner sent it; none for what a person wrote.
     pub source: Option<String>,

@@ -143,11 +143,7 @@ pub trait ImageStore: Sync {
 /// Changes people's images.
 pub trait ImageEditor: Profiles {
     /// Gives a person another image, or none, if they are still as they were; answers whether they were.
-    fn set_image(
-        &self,
-        old: &Profile,
-        image: Option<ImageId>,
-    ) -> impl Future<Output = Result<bool>> + Send;
+    fn set_image(&self, old: &Profile, image: Option<ImageId>) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// What became of an image that was uploaded.

@@ -225,7 +225,8 @@ where
         let subscriptions = self.subscriptions.of(owner).await?;
         let mut newest = Newest::new(self.index, keys(&subscriptions), last);
         loop {
-            let wanted = |entry: &PlaceEntry| entry.is_shown(hidden) && because(&subscriptions, entry).is_some();
+            let wanted =
+                |entry: &PlaceEntry| entry.is_shown(hidden) && because(&subscriptions, entry).is_some();
             let found = newest.take(limit.and_one() - items.len(), wanted).await?;
             let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
             let posts = posts::read(self.cache, self.posts, &ids).await?;

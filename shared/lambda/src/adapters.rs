@@ -16,7 +16,7 @@ use tocsin_adapters::{
     s3::{S3ImageStore, S3ImageUploads},
     ses::SesMailer,
     sns::SnsPushGateway,
-    sqs::{SqsPushQueue, SqsResetQueue},
+    sqs::{SqsDepartureQueue, SqsPushQueue, SqsResetQueue},
 };
 use tocsin_domain::person::ProfileImageUrls;
 
@@ -176,6 +176,13 @@ impl Setting for S3ImageStore {
 }
 
 const IMAGES_BUCKET: &str = "PROFILE_IMAGES_BUCKET";
+
+impl Setting for SqsDepartureQueue {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let url = environment.required("DEPARTURES_QUEUE_URL")?;
+        Some(Self::new(&environment.shared(aws_config), url))
+    }
+}
 
 impl Setting for SqsResetQueue {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use futures::{StreamExt as _, stream};
-use tocsin_adapters::{dynamodb::{FriendshipsTable, SubscriptionsTable}, sqs::SqsPushQueue};
+use tocsin_adapters::{
+    dynamodb::{FriendshipsTable, SubscriptionsTable},
+    sqs::SqsPushQueue,
+};
 use tocsin_domain::{Result, post_log::PostChange, push};
 use tocsin_lambda::{
     metrics::{self, Metric},

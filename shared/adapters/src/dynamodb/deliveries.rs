@@ -56,13 +56,7 @@ impl Deliveries for DeliveriesTable {
         }
     }
 
-    async fn record(
-        &self,
-        push: &PushKey,
-        because: Because,
-        outcome: Outcome,
-        now: Timestamp,
-    ) -> Result<()> {
+    async fn record(&self, push: &PushKey, because: Because, outcome: Outcome, now: Timestamp) -> Result<()> {
         let expires_at = time::after(now, REMEMBERED_SECONDS).as_second();
         let request = self
             .table

@@ -15,6 +15,7 @@
 //! exchange it for the first three, without `expires_at`: then they are somebody's for good.
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tocsin_domain::{
     Error, Refusal, Result,
@@ -22,7 +23,9 @@ use tocsin_domain::{
     account::{
         Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Username, Verifications,
     },
+    departure::AccountCloser,
     email_change::{EmailChangeTokens, EmailChanged, EmailChanges},
+    export::IdentityReader,
     identity::{Identities, Identity, Linked, NewIdentity},
     ids::UserId,
     mail::EmailAddress,
@@ -530,8 +533,69 @@ impl RoleEditor for UsersTable {
     }
 }
 
+impl IdentityReader for UsersTable {
+    async fn of(&self, owner: UserId) -> Result<Vec<Identity>> {
+        let Some(account) = self.table.get(key(user_pk(owner))).await? else { return Ok(Vec::new()) };
+        let hashes = account.get(IDENTITIES).and_then(|set| set.as_ss().ok()).into_iter().flatten();
+        // A few: one for each issuer that somebody signs in with.
+        let markers = hashes.map(|hash| self.table.get(key(format!("identity#{hash}"))));
+        let mut identities = Vec::new();
+        for marker in try_join_all(markers).await?.into_iter().flatten() {
+            let Marker { issuer, subject } = read_all("an identity", marker)?;
+            let identity = Identity::new(issuer, subject);
+            identities.push(identity.map_err(|error| Error::unreadable("an identity", error))?);
+        }
+        Ok(identities)
+    }
+}
+
+#[derive(Deserialize)]
+struct Marker {
+    issuer: String,
+    subject: String,
+}
+
+impl AccountCloser for UsersTable {
+    async fn close(&self, id: UserId) -> Result<()> {
+        for _ in 0..MOST_TRIES {
+            let Some(item) = self.table.get(key(user_pk(id))).await? else { return Ok(()) };
+            let identities = item.get(IDENTITIES).cloned();
+            let (username, email) = (item.get("username").cloned(), item.get("email").cloned());
+            let account: Account = read_all::<Record>("an account", item)?.into();
+            let markers = [Some(username_pk(&account.username)), account.email.as_ref().map(email_pk)];
+            let hashes = identities.as_ref().and_then(|set| set.as_ss().ok()).into_iter().flatten();
+            let markers = markers.into_iter().flatten().chain(hashes.map(|hash| format!("identity#{hash}")));
+            // Only as it was read: else a marker that it got in between would stay for good.
+            let mut remove = self.table.delete(key(user_pk(id)));
+            let mut conditions = Vec::new();
+            for (name, value) in [("username", username), ("email", email), (IDENTITIES, identities.clone())]
+            {
+                match value {
+                    Some(value) => {
+                        conditions.push(format!("{name} = :{name}"));
+                        remove = remove.with(&format!(":{name}"), value);
+                    }
+                    None => conditions.push(format!("attribute_not_exists({name})")),
+                }
+            }
+            let owned = |pk| {
+                let remove = self.table.delete(key(pk)).on("attribute_not_exists(pk) OR user_id = :owner");
+                remove.with(":owner", text(id))
+            };
+            let actions = [remove.on(&conditions.join(" AND "))].into_iter().chain(markers.map(owned));
+            if let Transacted::Done = self.table.transact(actions.collect()).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable(self.table.service, "an account is changed by many at once"))
+    }
+}
+
 /// How often something is tried that others come in between of.
 const MOST_TRIES: usize = 4;
+
+/// Of an account: the hashes of its identities, a set.
+const IDENTITIES: &str = "identities";
 
 fn user_pk(id: impl std::fmt::Display) -> String {
     format!("user#{id}")

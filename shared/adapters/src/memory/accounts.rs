@@ -6,7 +6,9 @@ use tocsin_domain::{
     Refusal, Result,
     access_token::Role,
     account::{Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Verifications},
+    departure::AccountCloser,
     email_change::{EmailChangeTokens, EmailChanged, EmailChanges},
+    export::IdentityReader,
     identity::{Identities, Identity, Linked, NewIdentity},
     ids::{SessionId, UserId},
     mail::EmailAddress,
@@ -296,6 +298,23 @@ impl RoleEditor for MemoryUsers {
         let mut users = self.users.lock();
         let account = users.verified.iter_mut().find(|account| account.user_id == id);
         account.ok_or_else(|| Refusal::not_found("account"))?.roles = roles.to_vec();
+        Ok(())
+    }
+}
+
+impl IdentityReader for MemoryUsers {
+    async fn of(&self, owner: UserId) -> Result<Vec<Identity>> {
+        let users = self.users.lock();
+        let own = users.identities.iter().filter(|(_, user_id)| **user_id == owner);
+        Ok(own.map(|(identity, _)| identity.clone()).collect())
+    }
+}
+
+impl AccountCloser for MemoryUsers {
+    async fn close(&self, id: UserId) -> Result<()> {
+        let mut users = self.users.lock();
+        users.verified.retain(|account| account.user_id != id);
+        users.identities.retain(|_, owner| *owner != id);
         Ok(())
     }
 }

@@ -19,7 +19,10 @@ pub use self::{
     accounts::{MemorySessions, MemoryUsers},
     friendships::{MemoryFriendships, MemoryHiddenCache},
     notifications::MemoryInboxes,
-    outside::{MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryRateLimiter, MemoryResetQueue},
+    outside::{
+        MemoryDepartureQueue, MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue,
+        MemoryRateLimiter, MemoryResetQueue,
+    },
     people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},
     pushes::{MemoryDeliveries, MemoryDevices},

@@ -90,13 +90,7 @@ impl Deliveries for MemoryDeliveries {
         }
     }
 
-    async fn record(
-        &self,
-        push: &PushKey,
-        because: Because,
-        outcome: Outcome,
-        _: Timestamp,
-    ) -> Result<()> {
+    async fn record(&self, push: &PushKey, because: Because, outcome: Outcome, _: Timestamp) -> Result<()> {
         self.pushes.lock().insert(push.clone(), Delivery::Done(because, outcome));
         Ok(())
     }

@@ -81,8 +81,12 @@ impl Timelines for MemoryTimelines {
                 because: *because,
             };
             match timeline.floor {
-                Some(floor) => CachedPage { entries: older.map(entry).collect(), posts: Vec::new(), floor, hidden: None },
-                None => CachedPage { entries: Vec::new(), posts: Vec::new(), floor: Timestamp::MAX, hidden: None },
+                Some(floor) => {
+                    CachedPage { entries: older.map(entry).collect(), posts: Vec::new(), floor, hidden: None }
+                }
+                None => {
+                    CachedPage { entries: Vec::new(), posts: Vec::new(), floor: Timestamp::MAX, hidden: None }
+                }
             }
         };
         let ids: Vec<_> = page.entries.iter().map(|entry| entry.post_id).collect();

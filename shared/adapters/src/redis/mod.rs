@@ -25,7 +25,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tocsin_domain::{Error, Result};
 use tokio::sync::Mutex;
 
-pub use self::{hidden::RedisHiddenCache, post_cache::RedisPostCache, rate_limits::RedisRateLimiter, timelines::RedisTimelines};
+pub use self::{
+    hidden::RedisHiddenCache, post_cache::RedisPostCache, rate_limits::RedisRateLimiter,
+    timelines::RedisTimelines,
+};
 
 /// A Redis, connected when it is first needed.
 #[derive(Clone, Debug)]

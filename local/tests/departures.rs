@@ -1,0 +1,144 @@
+//! People leave, and take with them what was kept of them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
+
+mod town;
+
+use std::collections::BTreeMap;
+
+use local::api_client::{PASSWORD, Person, text};
+use serde_json::{Value, json};
+use town::{Town, fire};
+
+async fn befriend(one: &Person, other: &Person) {
+    for (asks, is_asked, state) in [(one, other, "outgoing"), (other, one, "accepted")] {
+        let body = json!({"user_id": is_asked.user_id()});
+        let asked = asks.api.post("/v1/friendships", &body).await.unwrap().expect(201).unwrap();
+        assert_eq!(asked["state"], state);
+    }
+}
+
+/// What a person's export has, by kind, read by pages of `limit`.
+async fn export(person: &Person, limit: usize) -> BTreeMap<String, Vec<Value>> {
+    let (mut kinds, mut cursor) = (BTreeMap::<String, Vec<Value>>::new(), String::new());
+    loop {
+        let path = format!("/v1/users/me/export?limit={limit}{cursor}");
+        let page = person.api.get(&path).await.unwrap().expect(200).unwrap();
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= limit);
+        for item in items {
+            kinds.entry(text(item, "kind").unwrap()).or_default().push(item["data"].clone());
+        }
+        let Some(next) = page["next_cursor"].as_str() else { return kinds };
+        assert_eq!(items.len(), limit, "a page with a cursor is full");
+        cursor = format!("&cursor={next}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_has_everything_that_is_kept_of_a_person() {
+    let town = Town::up().await;
+    let (ada, bob, eve) = (town.follower("ada").await, town.follower("bob").await, town.person("eve").await);
+    befriend(&ada, &bob).await;
+    let blocked = eve.api.put(&format!("/v1/blocks/{}", ada.user_id()), &json!({})).await.unwrap();
+    assert_eq!(blocked.status, 204);
+    let mut posts = Vec::new();
+    for title in ["one", "two", "three"] {
+        posts.push(town.post(&ada, &fire(title)).await);
+    }
+    town.post(&bob, &fire("bob's")).await;
+    town.settle().await;
+
+    let whole = export(&ada, 100).await;
+    let one = |kind: &str| match whole.get(kind).map(Vec::as_slice) {
+        Some([one]) => one.clone(),
+        other => panic!("{kind}: {other:?}"),
+    };
+    assert_eq!(one("account")["email"], "ada@example.org");
+    assert_eq!(one("account")["has_password"], true);
+    assert_eq!(one("profile")["username"], "ada");
+    assert!(one("session")["address"].is_string());
+    assert_eq!(one("device")["token"], "adas-token");
+    assert_eq!(one("subscription")["category"], "fire");
+    let relations = &whole["relation"];
+    let friend = relations.iter().find(|relation| relation["user_id"] == bob.user_id()).unwrap();
+    assert_eq!((&friend["friendship"], &friend["blocked_since"]), (&json!("accepted"), &Value::Null));
+    let hidden = relations.iter().find(|relation| relation["user_id"] == eve.user_id());
+    assert_eq!(hidden, None, "nobody learns who blocks them");
+    assert_eq!(one("notification")["read"], false);
+    let mut titles: Vec<_> = whole["post"].iter().map(|post| text(post, "title").unwrap()).collect();
+    titles.sort();
+    assert_eq!(titles, ["one", "three", "two"]);
+    let text_of_all = serde_json::to_string(&whole).unwrap();
+    assert!(
+        !text_of_all.contains("argon2") && !text_of_all.contains("bob's"),
+        "no secret, and nothing of others"
+    );
+
+    for limit in [1, 2, 5] {
+        assert_eq!(export(&ada, limit).await, whole, "by pages of {limit}");
+    }
+    let theirs = ada.api.get("/v1/users/me/export?limit=1").await.unwrap().expect(200).unwrap();
+    let cursor = theirs["next_cursor"].as_str().unwrap();
+    let refused = bob.api.get(&format!("/v1/users/me/export?cursor={cursor}")).await.unwrap();
+    assert_eq!(refused.status, 400, "a cursor is its list's");
+    assert_eq!(town.api.get("/v1/users/me/export").await.unwrap().status, 401);
+    town.down().await;
+}
+
+#[tokio::test]
+async fn who_leaves_is_gone_everywhere() {
+    for (choice, remains) in [("anonymise", true), ("remove", false)] {
+        let town = Town::up().await;
+        let (ada, bob) = (town.follower("ada").await, town.follower("bob").await);
+        befriend(&ada, &bob).await;
+        let post_id = town.post(&ada, &fire("Smoke over Bryggen")).await;
+        town.settle().await;
+        assert_eq!(bob.api.timeline().await.unwrap().len(), 1);
+
+        assert_eq!(town.api.delete("/v1/users/me").await.unwrap().status, 401);
+        let left = ada.api.delete(&format!("/v1/users/me?posts={choice}")).await.unwrap();
+        assert_eq!(left.status, 202, "{}", left.body);
+        // At once.
+        let login = json!({"email": "ada@example.org", "password": PASSWORD});
+        assert_eq!(town.api.post("/v1/auth/login", &login).await.unwrap().status, 401);
+        let renewal = town.api.with_token(&ada.session_token).post("/v1/auth/session", &json!({})).await;
+        assert_eq!(renewal.unwrap().status, 401);
+        town.settle().await;
+
+        let user = format!("/v1/users/{}", ada.user_id());
+        assert_eq!(bob.api.get(&user).await.unwrap().status, 404);
+        let friends = bob.api.get("/v1/friendships?state=accepted").await.unwrap().expect(200).unwrap();
+        assert_eq!(friends["items"], json!([]));
+        let found = bob.api.get("/v1/users/search?by=name&q=ada").await.unwrap().expect(200).unwrap();
+        assert_eq!(found["items"], json!([]));
+
+        let post = bob.api.get(&format!("/v1/posts/{post_id}")).await.unwrap();
+        let near = bob.api.get("/v1/posts?lat=60.3972&lon=5.3238&radius_m=500").await.unwrap();
+        let (near, timeline) = (near.expect(200).unwrap(), bob.api.timeline().await.unwrap());
+        if remains {
+            assert_eq!((post.status, &post.body["author"]), (200, &Value::Null));
+            assert_eq!(near["items"][0]["author"], Value::Null);
+            assert_eq!(timeline[0]["author"], Value::Null);
+        } else {
+            assert_eq!(post.status, 404);
+            assert_eq!((&near["items"], timeline.len()), (&json!([]), 0));
+        }
+        // A second time, with the access token that is still good; and the name and the address are free.
+        assert_eq!(ada.api.delete("/v1/users/me").await.unwrap().status, 202);
+        town.settle().await;
+        let again = town.person("ada").await;
+        assert_ne!(again.user_id(), ada.user_id());
+        let mine = export(&again, 100).await;
+        assert_eq!(
+            mine.keys().collect::<Vec<_>>(),
+            ["account", "profile", "session"],
+            "nothing is left of before"
+        );
+        // What is posted now rings no phone of who has left.
+        town.post(&bob, &fire("A second fire")).await;
+        town.settle().await;
+        assert!(town.pushes().await.iter().all(|(device, _)| device != "adas-phone"));
+        town.down().await;
+    }
+}

@@ -1,0 +1,279 @@
+//! Departures: a person leaves, and all that is kept of them goes too.
+//!
+//! The departure is queued before anything else, so that it is done whatever happens next; then the account is closed at
+//! once, and nobody can sign in to it. The rest is a job, and each step of it can be done again.
+//!
+//! Access tokens that were given before are good for up to an hour. What somebody does with one meanwhile is erased by a
+//! second round, when they have all expired.
+
+use std::{future::Future, time::Duration};
+
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    access_token::{self, Caller},
+    audience::keys_of,
+    device::DeviceEditor,
+    error::Invalid,
+    friendship::{FriendshipEditor, Friendships, Relation, Replaced},
+    ids::{PostId, UserId},
+    post::Post,
+    post_log::{Deletion, PostChange, PostLog, PostRecord},
+    posts::{PlaceIndex, PlaceKey, Posts},
+    profile_image::ImageStore,
+    push::PushGateway,
+    session::SessionKeeper,
+    subscription::{SubscriptionEditor, Subscriptions},
+    time::{self, Timestamp},
+};
+
+/// What becomes of the posts of who leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostsLeft {
+    /// They stay, and nobody is named as their author.
+    Anonymise,
+    /// They are deleted.
+    Remove,
+}
+
+impl std::str::FromStr for PostsLeft {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "anonymise" => Ok(Self::Anonymise),
+            "remove" => Ok(Self::Remove),
+            _ => Err(Invalid::new("not_in_list", "must be anonymise or remove")),
+        }
+    }
+}
+
+/// That a person leaves, and how far that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// Who leaves.
+    pub user_id: UserId,
+    /// What becomes of their posts.
+    pub posts: PostsLeft,
+    /// When they asked for it.
+    pub asked_at: Timestamp,
+    /// Which round it is.
+    pub round: Round,
+    /// In this round, only posts before this one are left to be done.
+    pub posts_before: Option<PostId>,
+}
+
+/// The rounds of a departure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Round {
+    /// At once.
+    First,
+    /// After [`LAST_ROUND_SECONDS`].
+    Last,
+}
+
+/// How long after it was asked for a departure's last round is, in seconds: when all access tokens have expired, and
+/// what was posted with them is stored.
+pub const LAST_ROUND_SECONDS: u64 = access_token::LIFETIME_SECONDS + 30 * 60;
+
+/// Takes departures.
+pub trait DepartureQueue: Sync {
+    /// Returns once it is queued, to come after `delay` at the latest; it may come earlier.
+    fn enqueue(&self, departure: &Departure, delay: Duration) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Closes accounts.
+pub trait AccountCloser: Sync {
+    /// Removes an account with all that it is found by, in one transaction: its name, address and identities are free
+    /// for others. If there is none, nothing happens.
+    fn close(&self, id: UserId) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Lets the caller leave. Once this answers, nothing holds it up any more.
+pub async fn depart(
+    queue: &impl DepartureQueue,
+    accounts: &impl AccountCloser,
+    caller: &Caller,
+    posts: PostsLeft,
+    now: Timestamp,
+) -> Result<()> {
+    let user_id = caller.user_id;
+    let departure = Departure { user_id, posts, asked_at: now, round: Round::First, posts_before: None };
+    queue.enqueue(&departure, Duration::ZERO).await?;
+    if let Err(error) = accounts.close(user_id).await {
+        tracing::warn!(%error, %user_id, "an account is not closed yet: its departure will do it");
+    }
+    Ok(())
+}
+
+/// A part of what is kept of a person, and its erasure, which can be done again.
+pub struct Step<'a> {
+    what: &'static str,
+    erased: BoxFuture<'a, Result<()>>,
+}
+
+impl std::fmt::Debug for Step<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Step").field("what", &self.what).finish_non_exhaustive()
+    }
+}
+
+/// The erasure of a part, called `what` in the log.
+pub fn step<'a>(what: &'static str, erased: impl Future<Output = Result<()>> + Send + 'a) -> Step<'a> {
+    Step { what, erased: Box::pin(erased) }
+}
+
+/// The ports of [`Departing::go_on`].
+#[derive(Debug)]
+pub struct Departing<'a, I, P, L, Q> {
+    /// Where a person's posts are found.
+    pub index: &'a I,
+    /// The posts.
+    pub posts: &'a P,
+    /// The log that their changes go to.
+    pub log: &'a L,
+    /// Where the rest of the departure waits.
+    pub queue: &'a Q,
+}
+
+/// How many posts are changed before the rest is queued again: some seconds' work.
+const POSTS_AT_ONCE: usize = 500;
+const POSTS_PER_READ: usize = 100;
+const CONCURRENT_APPENDS: usize = 16;
+
+impl<I: PlaceIndex, P: Posts, L: PostLog, Q: DepartureQueue> Departing<'_, I, P, L, Q> {
+    /// Goes on with a departure: takes all steps, and changes the posts. What is left is queued again.
+    pub async fn go_on(&self, departure: Departure, steps: Vec<Step<'_>>, now: Timestamp) -> Result<()> {
+        let asked_at = departure.asked_at;
+        let last_round_at = time::after(asked_at, LAST_ROUND_SECONDS);
+        if departure.round == Round::Last && now < last_round_at {
+            return self.wait(&departure, now, last_round_at).await;
+        }
+        if departure.posts_before.is_none() {
+            erase(departure.user_id, steps).await?;
+        }
+        if let Some(before) = self.leave_posts(&departure, now).await? {
+            let rest = Departure { posts_before: Some(before), ..departure };
+            return self.queue.enqueue(&rest, Duration::ZERO).await;
+        }
+        match departure.round {
+            Round::First => {
+                let last = Departure { round: Round::Last, posts_before: None, ..departure };
+                self.wait(&last, now, last_round_at).await
+            }
+            Round::Last => Ok(()),
+        }
+    }
+
+    async fn wait(&self, departure: &Departure, now: Timestamp, until: Timestamp) -> Result<()> {
+        let delay = Duration::try_from(now.duration_until(until)).unwrap_or_default();
+        self.queue.enqueue(departure, delay).await
+    }
+
+    /// Changes the person's posts, the newest first; answers before which one they are left to be done, if any are.
+    async fn leave_posts(&self, departure: &Departure, now: Timestamp) -> Result<Option<PostId>> {
+        let key = PlaceKey::By(departure.user_id);
+        let mut before = departure.posts_before;
+        for _ in 0..POSTS_AT_ONCE / POSTS_PER_READ {
+            let entries = self.index.newest(&key, before, POSTS_PER_READ).await?;
+            let Some(last) = entries.last() else { return Ok(None) };
+            before = Some(last.post_id);
+            let ids: Vec<_> = entries.iter().map(|entry| entry.post_id).collect();
+            let posts = self.posts.get(&ids).await?;
+            stream::iter(posts.into_iter().map(|post| left(post, departure.posts, now)))
+                .map(|record| async move { self.log.append(&record).await })
+                .buffer_unordered(CONCURRENT_APPENDS)
+                .try_collect::<()>()
+                .await?;
+        }
+        Ok(before)
+    }
+}
+
+/// What happens to a post whose author leaves.
+fn left(post: Post, posts: PostsLeft, now: Timestamp) -> PostRecord {
+    let change = match posts {
+        PostsLeft::Anonymise => PostChange::Updated(Box::new(Post { author: None, updated_at: now, ..post })),
+        PostsLeft::Remove => PostChange::Deleted(Deletion { post_id: post.post_id, deleted_at: now }),
+    };
+    change.into()
+}
+
+/// Takes all steps, also those after one that fails; then it fails.
+async fn erase(user_id: UserId, steps: Vec<Step<'_>>) -> Result<()> {
+    let mut failed = Ok(());
+    for Step { what, erased } in steps {
+        if let Err(error) = erased.await {
+            tracing::error!(%error, %user_id, what, "a part of what is kept of who leaves is not erased yet");
+            failed = Err(error);
+        }
+    }
+    failed
+}
+
+/// Ends all sessions of a person.
+pub async fn erase_sessions(sessions: &impl SessionKeeper, owner: UserId, now: Timestamp) -> Result<()> {
+    for session in sessions.of(owner, now).await? {
+        sessions.end(owner, session.session_id).await?;
+    }
+    Ok(())
+}
+
+/// Removes all devices of a person. Their endpoints go first: what is left behind there would be left for good.
+pub async fn erase_devices(
+    devices: &impl DeviceEditor,
+    gateway: &impl PushGateway,
+    owner: UserId,
+) -> Result<()> {
+    for device in devices.of(owner).await? {
+        gateway.unregister(&device.endpoint).await?;
+        devices.remove(owner, &device.device_id).await?;
+    }
+    Ok(())
+}
+
+/// Removes all subscriptions of a person.
+pub async fn erase_subscriptions(
+    subscriptions: &(impl Subscriptions + SubscriptionEditor),
+    owner: UserId,
+) -> Result<()> {
+    for old in subscriptions.of(owner).await? {
+        if !subscriptions.remove(owner, (&old, &keys_of(&old.wish))).await? {
+            return Err(Error::unavailable("subscriptions", "a subscription changed while it was ended"));
+        }
+    }
+    Ok(())
+}
+
+const RELATIONS_PER_READ: usize = 100;
+
+/// Ends all friendships, requests and blocks of a person, on both sides.
+pub async fn erase_friendships(
+    friendships: &(impl Friendships + FriendshipEditor),
+    owner: UserId,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let all = friendships.all(owner, after, RELATIONS_PER_READ).await?;
+        let Some((last, _)) = all.last() else { return friendships.forget_circle(owner).await };
+        after = Some(*last);
+        for (other, relation) in &all {
+            let replaced = friendships.replace(owner, *other, relation, &Relation::default()).await?;
+            if replaced != Replaced::Done {
+                return Err(Error::unavailable("friendships", "a friendship changed while it was ended"));
+            }
+        }
+    }
+}
+
+/// Removes all images that a person has uploaded.
+pub async fn erase_images(images: &impl ImageStore, owner: UserId) -> Result<()> {
+    for image in images.of(owner).await? {
+        images.remove(owner, image).await?;
+    }
+    Ok(())
+}

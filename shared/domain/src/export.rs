@@ -1,0 +1,304 @@
+//! Exports: everything that is kept of a person, for them to take away, as one list of items of several kinds.
+//!
+//! Secrets are left out (a password's and tokens' hashes: they are of no use to anybody but us), and so is what
+//! somebody else did that the person must not learn (who blocks them). What expires within days is not looked for: counts
+//! of requests, requests that could have been repeated, records of single pushes.
+
+use std::{cmp::Reverse, future::Future};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Error, Refusal, Result,
+    account::Account,
+    cursor::{Cursor, Limit, Page, Position, Scope},
+    device::Devices,
+    friendship::{Friendship, Friendships, Relation},
+    identity::Identity,
+    ids::{PostId, UserId},
+    notification::{self, Inbox},
+    person::{PrivateProfile, ProfileImageUrls, Profiles},
+    posts::{PlaceIndex, PlaceKey, Posts},
+    session::{AccountReader, Session, SessionKeeper},
+    subscription::Subscriptions,
+    time::Timestamp,
+};
+
+/// Reads by which outside identities an account is found.
+pub trait IdentityReader: Sync {
+    /// All of a person's, in any order.
+    fn of(&self, owner: UserId) -> impl Future<Output = Result<Vec<Identity>>> + Send;
+}
+
+/// Something that is kept of a person.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Exported {
+    /// What it is.
+    pub kind: Kind,
+    /// What is kept: of the form that the API has for its kind.
+    pub data: Value,
+}
+
+/// What kinds there are, in the order in which they are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The account.
+    Account,
+    /// The profile.
+    Profile,
+    /// An outside identity that signs in to the account.
+    Identity,
+    /// A session.
+    Session,
+    /// A device.
+    Device,
+    /// A subscription.
+    Subscription,
+    /// Another person, and what they are to this one.
+    Relation,
+    /// A notification.
+    Notification,
+    /// A post.
+    Post,
+}
+
+impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Account,
+        Self::Profile,
+        Self::Identity,
+        Self::Session,
+        Self::Device,
+        Self::Subscription,
+        Self::Relation,
+        Self::Notification,
+        Self::Post,
+    ];
+}
+
+/// Where in an export an item stands: in which kind, and where there. Nothing of a kind is before the empty place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    kind: Kind,
+    within: Vec<u8>,
+}
+
+const START: Place = Place { kind: Kind::ALL[0], within: Vec::new() };
+
+impl Position for Place {
+    fn to_bytes(&self) -> Vec<u8> {
+        [&[self.kind as u8], self.within.as_slice()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kind, within) = bytes.split_first()?;
+        Some(Self { kind: *Kind::ALL.get(usize::from(*kind))?, within: within.to_vec() })
+    }
+}
+
+/// Which list a person's export is.
+#[must_use]
+pub fn scope(owner: UserId) -> Scope {
+    Scope::of(["export", &owner.to_string()])
+}
+
+/// The ports of [`Export::page`].
+#[derive(Debug)]
+pub struct Export<'a, U, P, S, D, W, F, N, I> {
+    /// Accounts and their identities.
+    pub users: &'a U,
+    /// Profiles.
+    pub people: &'a P,
+    /// Where images are.
+    pub images: &'a ProfileImageUrls,
+    /// Sessions.
+    pub sessions: &'a S,
+    /// Devices.
+    pub devices: &'a D,
+    /// Subscriptions.
+    pub subscriptions: &'a W,
+    /// Friendships, requests and blocks.
+    pub friendships: &'a F,
+    /// Notifications.
+    pub inbox: &'a N,
+    /// Posts, and where they are found.
+    pub posts: &'a I,
+}
+
+impl<U, P, S, D, W, F, N, I> Export<'_, U, P, S, D, W, F, N, I>
+where
+    U: AccountReader + IdentityReader,
+    P: Profiles,
+    S: SessionKeeper,
+    D: Devices,
+    W: Subscriptions,
+    F: Friendships,
+    N: Inbox,
+    I: PlaceIndex + Posts,
+{
+    /// A page of what is kept of a person.
+    pub async fn page(
+        &self,
+        owner: UserId,
+        after: Option<Cursor<Place>>,
+        limit: Limit,
+        now: Timestamp,
+    ) -> Result<Page<Exported>> {
+        let Cursor(place) = after.unwrap_or(Cursor(START));
+        let mut found: Vec<(Place, Exported)> = Vec::new();
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind >= place.kind) {
+            let within = if kind == place.kind { place.within.as_slice() } else { &[] };
+            let most = limit.and_one() - found.len();
+            let items = Box::pin(self.of_kind(owner, kind, within, most, now)).await?;
+            let item = |(within, data)| (Place { kind, within }, Exported { kind, data });
+            found.extend(items.into_iter().map(item));
+            if found.len() > limit.get() {
+                break;
+            }
+        }
+        let page = Page::cut(found, limit, scope(owner), |(place, _)| place.clone());
+        let items = page.items.into_iter().map(|(_, exported)| exported).collect();
+        Ok(Page { items, next_cursor: page.next_cursor })
+    }
+
+    /// Up to `most` items of a kind after a place, each with its place.
+    async fn of_kind(
+        &self,
+        owner: UserId,
+        kind: Kind,
+        after: &[u8],
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(Vec<u8>, Value)>> {
+        match kind {
+            Kind::Account => {
+                let account = self.users.get(owner).await?.ok_or_else(gone)?;
+                whole([account_json(&account)], after, most)
+            }
+            Kind::Profile => {
+                let profiles = self.people.get(&[owner]).await?;
+                whole(profiles.iter().map(|profile| PrivateProfile::of(profile, self.images)), after, most)
+            }
+            Kind::Identity => {
+                let mut identities = IdentityReader::of(self.users, owner).await?;
+                identities.sort_by_key(Identity::key);
+                let json =
+                    |identity: &Identity| json!({"issuer": identity.issuer(), "subject": identity.subject()});
+                whole(identities.iter().map(json), after, most)
+            }
+            Kind::Session => {
+                let mut sessions = self.sessions.of(owner, now).await?;
+                sessions.sort_by_key(|session| session.session_id);
+                let json = |session: Session| {
+                    json!({
+                        "session_id": session.session_id, "device": session.origin.device,
+                        "address": session.origin.address, "created_at": session.created_at,
+                        "last_used_at": session.last_used_at, "expires_at": session.expires_at,
+                    })
+                };
+                whole(sessions.into_iter().map(json), after, most)
+            }
+            Kind::Device => {
+                let json = |device: crate::device::Device| {
+                    json!({
+                        "device_id": device.device_id, "platform": device.token.platform,
+                        "token": device.token.token, "created_at": device.created_at,
+                        "updated_at": device.updated_at,
+                    })
+                };
+                whole(self.devices.of(owner).await?.into_iter().map(json), after, most)
+            }
+            Kind::Subscription => whole(self.subscriptions.of(owner).await?, after, most),
+            Kind::Relation => self.relations(owner, after, most).await,
+            Kind::Notification => self.notifications(owner, after, most, now).await,
+            Kind::Post => self.own_posts(owner, after, most).await,
+        }
+    }
+
+    async fn relations(&self, owner: UserId, after: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Value)>> {
+        let mut after = <UserId as Position>::from_bytes(after);
+        let mut items = Vec::new();
+        while items.len() < most {
+            let all = self.friendships.all(owner, after, most - items.len()).await?;
+            let Some((last, _)) = all.last() else { break };
+            after = Some(*last);
+            for (other, Relation { friendship, since, blocks, .. }) in all {
+                // Who only blocks this person is left out: they must not learn it.
+                if friendship != Friendship::None || blocks.is_some() {
+                    let data = json!({
+                        "user_id": other, "friendship": friendship, "since": since, "blocked_since": blocks,
+                    });
+                    items.push((other.to_bytes(), data));
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    async fn notifications(
+        &self,
+        owner: UserId,
+        after: &[u8],
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(Vec<u8>, Value)>> {
+        let before = <notification::Place as Position>::from_bytes(after);
+        let found = self.inbox.newest(owner, before, most, now).await?;
+        let item = |notification: notification::Notification| {
+            let notification::Notification { id, because, created_at, read } = notification;
+            let data = json!({
+                "notification_id": id, "post_id": id.post_id, "because": because,
+                "created_at": created_at, "read": read,
+            });
+            ((created_at, id).to_bytes(), data)
+        };
+        Ok(found.into_iter().map(item).collect())
+    }
+
+    async fn own_posts(&self, owner: UserId, after: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Value)>> {
+        let mut before = <PostId as Position>::from_bytes(after);
+        let mut items = Vec::new();
+        // A second round only where some that are listed are gone.
+        while items.len() < most {
+            let entries = self.posts.newest(&PlaceKey::By(owner), before, most - items.len()).await?;
+            let Some(last) = entries.last() else { break };
+            before = Some(last.post_id);
+            let ids: Vec<_> = entries.iter().map(|entry| entry.post_id).collect();
+            let mut posts = Posts::get(self.posts, &ids).await?;
+            posts.sort_by_key(|post| Reverse(post.post_id));
+            for post in posts {
+                items.push((post.post_id.to_bytes(), to_json(&post)?));
+            }
+        }
+        Ok(items)
+    }
+}
+
+/// The items of a kind of which there are never many, by their numbers.
+fn whole<T: Serialize>(
+    all: impl IntoIterator<Item = T>,
+    after: &[u8],
+    most: usize,
+) -> Result<Vec<(Vec<u8>, Value)>> {
+    let done = <[u8; 4]>::try_from(after).map_or(0, u32::from_be_bytes);
+    let numbered = (1..).zip(all).filter(|(number, _): &(u32, T)| *number > done);
+    numbered.take(most).map(|(number, item)| Ok((number.to_be_bytes().to_vec(), to_json(&item)?))).collect()
+}
+
+fn account_json(account: &Account) -> Value {
+    json!({
+        "user_id": account.user_id, "username": account.username, "email": account.email,
+        "email_verified": account.email_verified, "has_password": account.password.is_some(),
+        "roles": account.roles, "created_at": account.created_at,
+    })
+}
+
+fn to_json(value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|error| Error::unreadable("an export", error))
+}
+
+fn gone() -> Refusal {
+    Refusal::not_found("account")
+}
