@@ -294,8 +294,8 @@ impl PublicProfile {
     /// What a profile shows to somebody.
     #[must_use]
     pub fn of(profile: &Profile, closeness: Closeness, images: &ProfileImageUrls) -> Self {
-        fn shown<T: Clone>(value: &Option<T>, shown_to: ShownTo, closeness: Closeness) -> Option<T> {
-            value.clone().filter(|_| shown_to.includes(closeness))
+        fn shown<T: Clone>(value: Option<&T>, shown_to: ShownTo, closeness: Closeness) -> Option<T> {
+            value.filter(|_| shown_to.includes(closeness)).cloned()
         }
         let Visibility {
             first_name,
@@ -312,15 +312,15 @@ impl PublicProfile {
         Self {
             user_id: profile.user_id,
             username: profile.username.clone(),
-            first_name: shown(&profile.first_name, first_name, closeness),
-            last_name: shown(&profile.last_name, last_name, closeness),
-            description: shown(&profile.description, description, closeness),
-            gender: shown(&profile.gender, gender, closeness),
-            date_of_birth: shown(&profile.date_of_birth, date_of_birth, closeness),
-            school: shown(&profile.school, school, closeness),
-            work: shown(&profile.work, work, closeness),
-            location: shown(&profile.location, location, closeness),
-            email: shown(&profile.email, email, closeness),
+            first_name: shown(profile.first_name.as_ref(), first_name, closeness),
+            last_name: shown(profile.last_name.as_ref(), last_name, closeness),
+            description: shown(profile.description.as_ref(), description, closeness),
+            gender: shown(profile.gender.as_ref(), gender, closeness),
+            date_of_birth: shown(profile.date_of_birth.as_ref(), date_of_birth, closeness),
+            school: shown(profile.school.as_ref(), school, closeness),
+            work: shown(profile.work.as_ref(), work, closeness),
+            location: shown(profile.location.as_ref(), location, closeness),
+            email: shown(profile.email.as_ref(), email, closeness),
             profile_image_url: images.of(profile),
         }
     }
@@ -612,8 +612,8 @@ mod tests {
         }
     }
 
-    fn patch(body: Value) -> Result<ProfilePatch, Refusal> {
-        ProfilePatch::from_json(&body, time::parse("2026-11-20T23:00:00Z").unwrap())
+    fn patch(body: &Value) -> Result<ProfilePatch, Refusal> {
+        ProfilePatch::from_json(body, time::parse("2026-11-20T23:00:00Z").unwrap())
     }
 
     const FIELDS: [&str; 9] = [
@@ -641,7 +641,7 @@ mod tests {
                     .into_iter()
                     .map(|other| (other.to_owned(), json!(if other == field { shown_to } else { others })))
                     .collect();
-                let profile = patch(json!({"visibility": visibility})).unwrap().apply(profile());
+                let profile = patch(&json!({"visibility": visibility})).unwrap().apply(profile());
                 let shown = |closeness| {
                     let public = PublicProfile::of(&profile, closeness, &images);
                     let public = serde_json::to_value(public).unwrap();
@@ -663,12 +663,12 @@ mod tests {
     #[test]
     fn a_patch_keeps_clears_and_sets() {
         let before = profile();
-        assert_eq!(patch(json!({})).unwrap().apply(before.clone()), before);
+        assert_eq!(patch(&json!({})).unwrap().apply(before.clone()), before);
         let body = json!({
             "username": "Augusta", "first_name": null, "work": " Countess ", "date_of_birth": "2026-11-21",
             "visibility": {"email": "friends", "description": "nobody"}, "visit_sharing": "friends",
         });
-        let after = patch(body).unwrap().apply(before.clone());
+        let after = patch(&body).unwrap().apply(before.clone());
         let visibility =
             Visibility { email: ShownTo::Friends, description: ShownTo::Nobody, ..Visibility::default() };
         let expected = Profile {
@@ -683,14 +683,14 @@ mod tests {
         assert_eq!(after, expected);
         // What is not a field's to be without is as it was at first.
         let body = json!({"visibility": {"email": null}, "visit_sharing": null});
-        let again = patch(body).unwrap().apply(after.clone());
+        let again = patch(&body).unwrap().apply(after.clone());
         assert_eq!(
             (again.visibility.email, again.visibility.description),
             (ShownTo::Nobody, ShownTo::Nobody)
         );
         assert_eq!(again.visit_sharing, ShownTo::Nobody);
         assert_eq!(
-            patch(json!({"visibility": null})).unwrap().apply(after).visibility,
+            patch(&json!({"visibility": null})).unwrap().apply(after).visibility,
             Visibility::default()
         );
     }
@@ -702,7 +702,7 @@ mod tests {
             "date_of_birth": "1815-12-10", "work": "x".repeat(101), "email": "eve@example.org",
             "visibility": {"email": "all", "username": "nobody"}, "visit_sharing": 1,
         });
-        let refusal = patch(body).unwrap_err();
+        let refusal = patch(&body).unwrap_err();
         let errors: Vec<_> =
             refusal.errors.iter().map(|error| (error.pointer.as_str(), error.code)).collect();
         for expected in [
@@ -721,7 +721,7 @@ mod tests {
         }
         for bad in ["2026-02-30", "2026-11-22", "20261120", "+002026-11-20", "1899-12-31", "2026-11-20T10:00"]
         {
-            assert!(patch(json!({"date_of_birth": bad})).is_err(), "{bad}");
+            assert!(patch(&json!({"date_of_birth": bad})).is_err(), "{bad}");
         }
     }
 }

@@ -169,7 +169,7 @@ impl NameIndex for PeopleTable {
         after: Option<&NamePlace>,
         limit: usize,
     ) -> Result<Vec<NameEntry>> {
-        let Some(shelf) = prefix.shelf() else { return Ok(Vec::new()) };
+        let Some(pk) = prefix.shelf().map(shelf_pk) else { return Ok(Vec::new()) };
         // The key that a page ended with need not be there any more: what comes after it is read all the same. A key is at
         // most 1,024 bytes long, far more than a word and an id.
         let request = self
@@ -178,7 +178,7 @@ impl NameIndex for PeopleTable {
             .query()
             .table_name(&self.table.name)
             .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":pk", text(shelf_pk(shelf)))
+            .expression_attribute_values(":pk", text(pk))
             .expression_attribute_values(":prefix", text(prefix.as_str()))
             .set_exclusive_start_key(after.map(|after| entry_key(&after.word, after.user_id)))
             .consistent_read(true)
