@@ -135,7 +135,7 @@ impl OpenIdProvider {
 
     /// A token with these claims, besides the issuer and times that are good; null leaves one out.
     pub(crate) fn token(&self, claims: &Value, signature: Signature) -> String {
-        let all = with_usual_claims(&self.issuer, claims.clone());
+        let all = with_usual_claims(&self.issuer, claims);
         sign(&all, signature)
     }
 }
@@ -234,12 +234,12 @@ fn exchange(state: &mut State, issuer: &str, request: &Request<Bytes>) -> Respon
     for (name, value) in &state.wrong_claims {
         claims[name] = value.clone();
     }
-    let token = sign(&with_usual_claims(issuer, claims), state.signature);
+    let token = sign(&with_usual_claims(issuer, &claims), state.signature);
     let tokens = json!({"access_token": "at", "token_type": "Bearer", "expires_in": 3600, "id_token": token});
     json_answer(StatusCode::OK, &tokens)
 }
 
-fn with_usual_claims(issuer: &str, claims: Value) -> Value {
+fn with_usual_claims(issuer: &str, claims: &Value) -> Value {
     let now = jiff::Timestamp::now().as_second();
     let mut all = json!({"iss": issuer, "iat": now, "exp": now + 3_600});
     for (name, value) in claims.as_object().unwrap() {

@@ -70,19 +70,22 @@ pub fn dynamodb(config: &SdkConfig) -> aws_sdk_dynamodb::Client {
 
 /// The domain's error for a failed request, with its causes: the SDK's own words are only `service error`.
 pub(crate) fn failed<E: std::error::Error>(service: &'static str) -> impl Fn(E) -> Error {
-    move |error| {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            // Some errors repeat their cause, and others only pass it on.
-            let next = error.to_string();
-            if !text.ends_with(&next) {
-                text = format!("{text}: {next}");
-            }
-            cause = error.source();
+    move |error| Error::unavailable(service, with_causes(&error))
+}
+
+/// What an error says, and why, down to the first cause.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some errors repeat their cause, and others only pass it on.
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
         }
-        Error::unavailable(service, text)
+        cause = error.source();
     }
+    text
 }
 
 /// Where a service is that is not AWS's own, by its name in the variables.

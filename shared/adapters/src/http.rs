@@ -35,6 +35,8 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tower_service::Service;
 use url::{Host, Url};
 
+use crate::aws::with_causes;
+
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection is kept for another request. A frozen function would keep it for longer than its peer.
@@ -209,16 +211,14 @@ async fn read(response: Response<Incoming>, most: usize) -> Result<Response<Vec<
 
 /// The domain's words for what the client says; a refusal of the resolver comes through it.
 fn failed(error: &(dyn StdError + 'static)) -> HttpError {
-    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(NotPublic(host)) = error.downcast_ref() {
             return refused(host);
         }
-        text = format!("{text}: {error}");
         cause = error.source();
     }
-    HttpError::Failed(text)
+    HttpError::Failed(with_causes(error))
 }
 
 fn refused(host: &str) -> HttpError {
@@ -286,43 +286,65 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// What IANA's registry has as not globally reachable; and multicast, and what is reserved.
+const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 15] = [
+    // This network (RFC 791).
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    // Private use (RFC 1918).
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    // Between a carrier and its customers (RFC 6598).
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    // Loopback (RFC 1122).
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    // Link-local (RFC 3927), with the metadata service of clouds, 169.254.169.254.
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    // Protocol assignments (RFC 6890).
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    // Documentation (RFC 5737).
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    // Relays of 6to4, given up (RFC 7526).
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    // Benchmarks (RFC 2544).
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    // Multicast (RFC 5771); then what is reserved, with the broadcast (RFC 1112).
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let special = address.is_private()
-        || address.is_loopback()
-        // With the metadata service of clouds, 169.254.169.254.
-        || address.is_link_local()
-        || address.is_documentation()
-        || address.is_multicast();
-    let [a, b, c, _] = address.octets();
-    !special
-        && !matches!(
-            (a, b, c),
-            (0, ..) // This network (RFC 791).
-                | (100, 64..=127, _) // Between a carrier and its customers (RFC 6598).
-                | (192, 0, 0) // Protocol assignments (RFC 6890).
-                | (192, 88, 99) // Relays of 6to4, given up (RFC 7526).
-                | (198, 18..=19, _) // Benchmarks (RFC 2544).
-                | (240..=255, ..) // Reserved, and the broadcast (RFC 1112).
-        )
+    let is_in =
+        |network: Ipv4Addr, length: u32| (address.to_bits() ^ network.to_bits()) >> (32 - length) == 0;
+    !NOT_PUBLIC_V4.iter().any(|(network, length)| is_in(*network, *length))
 }
 
+/// All global unicast addresses are in it (RFC 4291, 2.4). So loopback, unique local addresses (with AWS's metadata service,
+/// fd00:ec2::254), link-local ones and multicast are none.
+const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+/// NAT64 (RFC 6052): IPv4 addresses, as networks without IPv4 have them.
+const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+/// What of the global unicast addresses is not public.
+const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
+    // Protocol assignments (RFC 2928), with Teredo.
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    // Documentation (RFC 3849, RFC 9637).
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+    // 6to4 (RFC 3056), which any IPv4 address can be in.
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+];
+
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    if (a, b, c, d, e, f) == (0x64, 0xff9b, 0, 0, 0, 0) {
-        // NAT64 (RFC 6052): an IPv4 address as networks without IPv4 have it.
-        let [[g, h], [i, j]] = [g.to_be_bytes(), h.to_be_bytes()];
-        return is_public_v4(Ipv4Addr::new(g, h, i, j));
+    let is_in =
+        |(network, length): (Ipv6Addr, u32)| (address.to_bits() ^ network.to_bits()) >> (128 - length) == 0;
+    if is_in(NAT64) {
+        let [.., a, b, c, d] = address.octets();
+        return is_public_v4(Ipv4Addr::new(a, b, c, d));
     }
-    // All global unicast addresses are in 2000::/3 (RFC 4291, 2.4); so loopback, unique local (with AWS's metadata service,
-    // fd00:ec2::254), link-local and multicast are none.
-    (0x2000..=0x3fff).contains(&a)
-        && !matches!(
-            (a, b),
-            (0x2001, 0..=0x1ff) // Protocol assignments, with Teredo (RFC 2928).
-                | (0x2001, 0xdb8) // Documentation (RFC 3849).
-                | (0x2002, _) // 6to4, which any IPv4 address can be in (RFC 3056).
-                | (0x3fff, 0..=0xfff) // Documentation (RFC 9637).
-        )
+    is_in(GLOBAL_UNICAST) && !NOT_PUBLIC_V6.into_iter().any(is_in)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! all will do, whoever knows the public key can sign.
 
 use std::{
-    error::Error as StdError,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -38,7 +37,10 @@ use tocsin_domain::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::http::{Http, HttpError, Limits};
+use crate::{
+    aws::{failed, with_causes},
+    http::{Http, HttpError, Limits},
+};
 
 /// What one answer of an issuer may cost. Three of them are asked for at a first sign-in, within a function's time. No
 /// description, and no set of keys, is as large as this; and an issuer redirects nobody.
@@ -147,7 +149,7 @@ impl Provider {
             }
             _ => CoreProviderMetadata::discover_async(self.issuer.clone(), self).await,
         };
-        let metadata = metadata.map_err(|error| Error::unavailable(SERVICE, with_causes(&error)))?;
+        let metadata = metadata.map_err(failed(SERVICE))?;
         let keys = metadata.jwks().keys().iter().filter_map(AccessTokenKey::of).collect();
         let known = Arc::new(Known { metadata, keys, at: Instant::now() });
         state.known = Some(Arc::clone(&known));
@@ -356,7 +358,7 @@ impl WebSignIn for WebClient {
                 tracing::info!(issuer = self.issuer(), %error, "an identity token cannot be read");
                 return Err(identity_token_invalid().into());
             }
-            Err(error) => return Err(Error::unavailable(SERVICE, with_causes(&error))),
+            Err(error) => return Err(failed(SERVICE)(error)),
         };
         let Some(token) = answer.id_token() else {
             return Err(Error::unavailable(SERVICE, "an answer without an identity token"));
@@ -578,14 +580,4 @@ impl Known {
     fn has_key(&self, id: &str) -> bool {
         self.keys.iter().any(|key| key.id == id)
     }
-}
-
-fn with_causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
