@@ -121,13 +121,11 @@ impl Town {
         loop {
             let Counted { page, total } = read(after, Limit::parse(limit).unwrap()).await?;
             all.extend(page.items.iter().map(|one| one.profile.user_id));
-            match page.next_cursor {
-                Some(cursor) => after = Some(Cursor::decode(&cursor, scope).unwrap()),
-                None => {
-                    assert_eq!(all.len(), total);
-                    return Ok(all);
-                }
-            }
+            let Some(cursor) = page.next_cursor else {
+                assert_eq!(all.len(), total);
+                return Ok(all);
+            };
+            after = Some(Cursor::decode(&cursor, scope).unwrap());
         }
     }
 }

@@ -185,8 +185,8 @@ pub async fn any_order(store: &impl FriendshipStore, deeds: &[Deed]) {
             (Err(expected), Err(Error::Refused(refusal))) => assert_eq!(refusal, expected),
             (expected, done) => panic!("{expected:?} is expected, and this was done: {done:?}"),
         }
-        for me in 0..3 {
-            agrees(store, &people, me, &rule[me]).await;
+        for (me, rule) in rule.iter().enumerate() {
+            agrees(store, &people, me, rule).await;
         }
     }
 }

@@ -35,9 +35,9 @@ fn main() -> ExitCode {
 }
 
 async fn list_notifications(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, inbox, cache, posts, hidden_cache, hidden) = ports;
+    let (callers, limiter, inbox, cache, stored, hidden_cache, hidden) = ports;
     let caller = request.caller(callers).await?;
-    let reading = InboxReading { inbox, cache, posts, hidden_cache, hidden };
+    let reading = InboxReading { inbox, cache, posts: stored, hidden_cache, hidden };
     let page = async {
         let mut query = request.query();
         let (limit, before) = (query.limit(), query.cursor(Some(notification::scope(caller.user_id))));

@@ -31,13 +31,13 @@ fn main() -> ExitCode {
 }
 
 async fn share_post(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, cache, posts, hidden_cache, friendships, inboxes, queue) = ports;
+    let (callers, limiter, cache, stored, hidden_cache, friendships, inboxes, queue) = ports;
     let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let post_id = request.id_in_path("post_id", "post")?;
     let friends = Friends::from_json(&request.json()?)?;
-    let sharing = Sharing { cache, posts, hidden_cache, friendships, inboxes, queue };
+    let sharing = Sharing { cache, posts: stored, hidden_cache, friendships, inboxes, queue };
     sharing.share(caller.user_id, post_id, &friends, time::now()).await?;
     Ok(Response::no_content())
 }
