@@ -10,7 +10,7 @@ use town::Town;
 
 /// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
 /// what those before them leave.
-const SAMPLES: [(&str, Option<u64>); 61] = [
+const SAMPLES: [(&str, Option<u64>); 64] = [
     ("get-status", Some(200)),
     ("get-openapi", Some(200)),
     ("get-docs", Some(200)),
@@ -82,6 +82,10 @@ const SAMPLES: [(&str, Option<u64>); 61] = [
     ("mark-notifications-read", Some(204)),
     ("end-sessions", Some(204)),
     ("logout", Some(204)),
+    ("export-me", Some(200)),
+    ("erase-account", None),
+    // Last: who sends the samples leaves.
+    ("delete-me", Some(202)),
 ];
 
 #[tokio::test]

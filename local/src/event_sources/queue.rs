@@ -37,7 +37,7 @@ pub(crate) struct Message {
 pub(crate) struct Depth {
     /// Ready to be received.
     pub(crate) visible: u64,
-    /// Received and not yet deleted, or delayed.
+    /// Received and not yet deleted. One that is delayed is not counted: its time has not come.
     pub(crate) hidden: u64,
 }
 
@@ -159,7 +159,6 @@ impl Queue for SqsQueue {
                 .queue_url(&self.url)
                 .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
                 .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
-                .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)
                 .send()
                 .await
                 .map_err(|error| self.error(error))?
@@ -168,8 +167,7 @@ impl Queue for SqsQueue {
             let number = |name| attributes.get(&name).and_then(|text| text.parse().ok()).unwrap_or(0_u64);
             Ok(Depth {
                 visible: number(QueueAttributeName::ApproximateNumberOfMessages),
-                hidden: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
-                    + number(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
+                hidden: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
             })
         })
     }
