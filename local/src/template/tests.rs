@@ -359,7 +359,7 @@ fn the_template_is_understood() {
     .into();
     let parameters: Vec<_> = parameters.into_iter().collect();
     let app = template.app(&deployment(&parameters), &Unprovisioned).unwrap();
-    assert_eq!(app.tables.len(), 8);
+    assert!(app.tables.iter().any(|table| table.logical_id == "PostsTable"));
     assert!(app.functions.iter().any(|function| function.name == "create-post"));
     let sources = app.functions.iter().flat_map(|function| &function.events);
     let kafka =

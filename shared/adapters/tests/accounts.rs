@@ -20,8 +20,10 @@ use tocsin_domain::{
         MAIL_TO_ADDRESS, PASSWORD_PROOF, RESET_FROM_ADDRESS, RESET_OF_ACCOUNT, SIGN_IN_FROM_ADDRESS,
         SIGN_IN_TO_ACCOUNT, SIGN_IN_TO_ACCOUNT_FROM_ADDRESS, SIGN_UP,
     },
-    session::{self, MOST_SESSIONS, Origin, SessionKeeper as _, SessionToken, SessionView, Tokens},
-    time,
+    session::{
+        self, FRESH_SECONDS, MOST_SESSIONS, Origin, SessionKeeper as _, SessionToken, SessionView, Tokens,
+    },
+    time::{self, Timestamp},
 };
 
 /// A key for this test alone: 32 zeros.
@@ -119,14 +121,18 @@ impl Town {
     }
 
     async fn ask_for_email(&self, caller: &Caller, body: &Value) -> Result<()> {
-        let change = EmailChange::from_json(body)?;
-        let Self { users, mailer, limiter, .. } = self;
-        email_change::ask(users, mailer, limiter, caller.user_id, &change, time::now()).await
+        self.ask_for_email_at(caller, body, time::now()).await
     }
 
-    async fn confirm_email(&self, token: &str) -> Result<()> {
+    async fn ask_for_email_at(&self, caller: &Caller, body: &Value, now: Timestamp) -> Result<()> {
+        let change = EmailChange::from_json(body)?;
+        let Self { users, sessions, mailer, limiter, .. } = self;
+        email_change::ask(users, sessions, mailer, limiter, caller, &change, now).await
+    }
+
+    async fn confirm_email(&self, caller: &Caller, token: &str) -> Result<()> {
         let token = email_change::token_from_json(&json!({"token": token}))?;
-        email_change::confirm(&self.users, &self.mailer, &token, time::now()).await
+        email_change::confirm(&self.users, &self.mailer, caller, &token, time::now()).await
     }
 
     /// The account of [`EMAIL`].
@@ -189,6 +195,25 @@ async fn a_common_password_is_refused_at_its_place_and_costs_no_mail() {
 }
 
 #[tokio::test]
+async fn names_that_are_taken_cost_no_mail() {
+    let (town, _) = town_of_ada().await;
+    let register = async |username: &str| {
+        let body = json!({"email": "eve@example.org", "username": username, "password": SECOND});
+        let registration = Registration::from_json(&body)?;
+        let Town { users, mailer, limiter, .. } = &town;
+        account::register(users, mailer, limiter, registration, "192.0.2.1", time::now()).await
+    };
+    for _ in 0..=MAIL_TO_ADDRESS.most {
+        assert_eq!(refusal(register("Ada").await).code, "username_taken");
+    }
+    assert_eq!(refusal(town.register("countess", SECOND).await).code, "email_taken");
+    for _ in 0..MAIL_TO_ADDRESS.most {
+        register("eve").await.unwrap();
+    }
+    assert_eq!(refusal(register("eve").await).kind, Kind::RateLimited);
+}
+
+#[tokio::test]
 async fn who_tries_passwords_from_one_address_does_not_lock_the_owner_out() {
     let town = Town::new();
     let login = async |address: &str| {
@@ -227,8 +252,8 @@ async fn town_of_ada() -> (Town, Tokens) {
     (town, tokens)
 }
 
-/// A person without an address and a password, by the identity that they came with; and a caller of theirs.
-async fn outsider(town: &Town) -> Caller {
+/// A person without an address and a password, by the identity that they came with.
+async fn outsider(town: &Town) -> Account {
     let now = time::now();
     let account = Account {
         user_id: UserId::new(now),
@@ -243,12 +268,14 @@ async fn outsider(town: &Town) -> Caller {
     let profile = Profile::new(account.user_id, account.username.clone(), None);
     let stored = town.users.register(&account, &identity, &profile).await.unwrap();
     assert_eq!(stored, NewIdentity::Stored);
-    Caller { user_id: account.user_id, username: "bob".to_owned(), session_id: None, roles: account.roles }
+    account
 }
 
 #[tokio::test]
 async fn sessions_are_listed_with_where_they_are_used() {
     let (town, first) = town_of_ada().await;
+    // Of two that were used within one millisecond, neither is the later.
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     let second = town.login(EMAIL, FIRST, "192.0.2.7").await.unwrap();
     let caller = Town::caller(&second);
     let views = town.sessions_of(&caller).await;
@@ -364,7 +391,10 @@ async fn a_changed_password_ends_the_other_sessions_also_one_that_begins_meanwhi
 #[tokio::test]
 async fn who_has_no_password_is_told_how_to_get_one() {
     let town = Town::new();
-    let bob = outsider(&town).await;
+    let account = outsider(&town).await;
+    let origin = Origin::new(None, "192.0.2.1");
+    let tokens = session::begin(&town.sessions, &town.signer, &account, &origin, time::now()).await.unwrap();
+    let bob = Town::caller(&tokens);
     let refused = refusal(town.change_password(&bob, FIRST, SECOND).await);
     assert_eq!((refused.kind, refused.code), (Kind::Conflict, "password_missing"));
     let email = "bob@example.org";
@@ -377,12 +407,58 @@ async fn who_has_no_password_is_told_how_to_get_one() {
     town.ask_for_email(&bob, &json!({"email": email})).await.unwrap();
     let (to, token) = town.newest_mail();
     assert_eq!(to, email);
-    town.confirm_email(&token.unwrap()).await.unwrap();
+    town.confirm_email(&bob, &token.unwrap()).await.unwrap();
     assert_eq!(town.mailer.mails().len(), 1, "there is no old address to tell");
     town.ask_for_reset(email, "192.0.2.1").await.unwrap();
     town.mail_resets().await;
     town.reset(&town.newest_mail().1.unwrap(), FIRST).await.unwrap();
     town.login(email, FIRST, "192.0.2.1").await.unwrap();
+}
+
+#[tokio::test]
+async fn who_has_no_password_must_have_signed_in_just_now_to_ask_for_an_address() {
+    let town = Town::new();
+    let account = outsider(&town).await;
+    let (now, origin) = (time::now(), Origin::new(None, "192.0.2.1"));
+    let tokens = session::begin(&town.sessions, &town.signer, &account, &origin, now).await.unwrap();
+    let bob = Town::caller(&tokens);
+    let body = json!({"email": "mallory@example.org"});
+    // Renewed or not: it is the same session, of the same sign-in.
+    town.renew(&tokens.session_token).await.unwrap();
+    let late = time::after(now, FRESH_SECONDS + 1);
+    let outside = Caller { session_id: None, ..bob.clone() };
+    for (caller, now) in [(&bob, late), (&outside, now)] {
+        let refused = refusal(town.ask_for_email_at(caller, &body, now).await);
+        assert_eq!((refused.kind, refused.code), (Kind::Forbidden, "sign_in_again"));
+    }
+    assert_eq!(town.mailer.mails(), [], "nobody is written to");
+    let in_time = time::after(now, FRESH_SECONDS - 1);
+    town.ask_for_email_at(&bob, &body, in_time).await.unwrap();
+
+    // Who has signed out has no session, though the access token is still good.
+    session::end(&town.sessions, bob.user_id, bob.session_id.unwrap()).await.unwrap();
+    assert_eq!(refusal(town.ask_for_email_at(&bob, &body, in_time).await).code, "sign_in_again");
+}
+
+#[tokio::test]
+async fn who_asks_for_somebodys_address_is_not_told_and_they_are() {
+    let (town, _) = town_of_ada().await;
+    let account = outsider(&town).await;
+    let origin = Origin::new(None, "192.0.2.1");
+    let tokens = session::begin(&town.sessions, &town.signer, &account, &origin, time::now()).await.unwrap();
+    let bob = Town::caller(&tokens);
+    let body = json!({"email": "ADA@example.org"});
+    // One mail has brought her the token of her registration.
+    for _ in 1..MAIL_TO_ADDRESS.most {
+        town.ask_for_email(&bob, &body).await.unwrap();
+        assert_eq!(town.newest_mail(), (EMAIL.to_owned(), None), "no token, and her own spelling");
+    }
+    assert_eq!(refusal(town.ask_for_email(&bob, &body).await).kind, Kind::RateLimited);
+    let free = json!({"email": "nobody@example.org"});
+    for _ in 0..MAIL_TO_ADDRESS.most {
+        town.ask_for_email(&bob, &free).await.unwrap();
+    }
+    assert_eq!(refusal(town.ask_for_email(&bob, &free).await).kind, Kind::RateLimited);
 }
 
 #[tokio::test]
@@ -404,9 +480,12 @@ async fn another_address_is_asked_for_with_the_password_and_made_by_its_mail() {
     let token = token.unwrap();
     assert_eq!(to, new);
     town.login(EMAIL, FIRST, "192.0.2.1").await.unwrap();
-    town.confirm_email(&token).await.unwrap();
+    // Whoever reads that mail, and is somebody else here, does not give their address away with it.
+    let stranger = Caller { user_id: UserId::new(time::now()), ..caller.clone() };
+    assert_eq!(refusal(town.confirm_email(&stranger, &token).await).code, "token_invalid");
+    town.confirm_email(&caller, &token).await.unwrap();
     assert_eq!(town.newest_mail(), (EMAIL.to_owned(), None), "the old address is told");
-    assert_eq!(refusal(town.confirm_email(&token).await).code, "token_invalid");
+    assert_eq!(refusal(town.confirm_email(&caller, &token).await).code, "token_invalid");
     assert_eq!(refusal(town.login(EMAIL, FIRST, "192.0.2.1").await).code, "credentials_invalid");
     town.login(new, FIRST, "192.0.2.1").await.unwrap();
 
@@ -416,7 +495,7 @@ async fn another_address_is_asked_for_with_the_password_and_made_by_its_mail() {
     town.ask_for_reset(new, "192.0.2.1").await.unwrap();
     town.mail_resets().await;
     town.reset(&town.newest_mail().1.unwrap(), SECOND).await.unwrap();
-    assert_eq!(refusal(town.confirm_email(&stolen.unwrap()).await).code, "token_invalid");
+    assert_eq!(refusal(town.confirm_email(&caller, &stolen.unwrap()).await).code, "token_invalid");
 }
 
 /// How often something is let through until it is refused for its number, and that it says how long to wait.

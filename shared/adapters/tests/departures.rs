@@ -7,7 +7,7 @@ use tocsin_adapters::memory::{MemoryDepartureQueue, MemoryPostLog, MemoryPosts};
 use tocsin_conformance::fixtures;
 use tocsin_domain::{
     Error,
-    departure::{Departing, Departure, LAST_ROUND_SECONDS, PostsLeft, Round, Step, step},
+    departure::{Departing, Departure, PostsLeft, Round, Step, step},
     ids::PostId,
     post::{Author, Post},
     post_log::{Change, PostChange},
@@ -34,7 +34,7 @@ impl Town {
                 return times;
             }
             for (departure, delay) in waiting {
-                if delay > Duration::ZERO && departure.round == Round::Last && times > 0 {
+                if delay > Duration::ZERO && departure.round != Round::First && times > 0 {
                     // It waits for its round.
                     queue_again(queue, departure, delay).await;
                     return times;
@@ -76,27 +76,34 @@ async fn all_posts_change_and_what_is_posted_meanwhile_changes_in_the_last_round
         let times = town.run(asked_at, Vec::new).await;
         assert_eq!(times, 3, "500 posts at a time");
         assert_eq!(town.log.records().len(), theirs.len());
+        let mut before = 0;
 
-        // The log is consumed; a post that was under way comes only now.
-        let late = by(&author);
+        // The log is consumed; each time, a post that was under way comes only after it.
         ingest(&town).await;
-        town.posts.store(std::slice::from_ref(&late)).await;
-        // A last round that comes too early waits on.
-        let waiting = town.queue.take();
-        let [(last, delay)] = waiting.as_slice() else { panic!("{waiting:?}") };
-        assert_eq!(*delay, Duration::from_secs(LAST_ROUND_SECONDS));
-        queue_again(&town.queue, *last, Duration::ZERO).await;
-        town.run(time::after(asked_at, 900), Vec::new).await;
-        let waiting = town.queue.take();
-        let [(last, delay)] = waiting.as_slice() else { panic!("{waiting:?}") };
-        assert_eq!(*delay, Duration::from_secs(LAST_ROUND_SECONDS - 900));
-        queue_again(&town.queue, *last, Duration::ZERO).await;
-        town.run(time::after(asked_at, LAST_ROUND_SECONDS), Vec::new).await;
-        assert!(town.queue.take().is_empty(), "there is no third round");
+        let mut late = Vec::new();
+        for round in [Round::Second, Round::Last] {
+            late.push(by(&author));
+            town.posts.store(&late[late.len() - 1..]).await;
+            // A round that comes too early waits on.
+            let waiting = town.queue.take();
+            let [(departure, delay)] = waiting.as_slice() else { panic!("{waiting:?}") };
+            let after = round.after_seconds();
+            assert_eq!((departure.round, *delay), (round, Duration::from_secs(after - before)));
+            queue_again(&town.queue, *departure, Duration::ZERO).await;
+            town.run(time::after(asked_at, after - 900), Vec::new).await;
+            let waiting = town.queue.take();
+            let [(departure, delay)] = waiting.as_slice() else { panic!("{waiting:?}") };
+            assert_eq!(*delay, Duration::from_secs(900));
+            queue_again(&town.queue, *departure, Duration::ZERO).await;
+            town.run(time::after(asked_at, after), Vec::new).await;
+            before = after;
+            ingest(&town).await;
+        }
+        assert!(town.queue.take().is_empty(), "there is no further round");
         ingest(&town).await;
 
         assert!(town.posts.newest(&PlaceKey::By(author.user_id), None, 10).await.unwrap().is_empty());
-        let ids: Vec<PostId> = theirs.iter().chain([&late]).map(|post| post.post_id).collect();
+        let ids: Vec<PostId> = theirs.iter().chain(&late).map(|post| post.post_id).collect();
         let left = town.posts.get(&ids).await.unwrap();
         match choice {
             PostsLeft::Anonymise => {
@@ -154,5 +161,5 @@ async fn a_part_that_fails_holds_up_no_other_and_the_departure_is_tried_again() 
     assert_eq!(taken.load(Relaxed), 2);
     assert!(town.queue.take().is_empty(), "SQS brings the same message again");
     departing.go_on(departure, vec![step("first", take())], time::now()).await.unwrap();
-    assert_eq!(town.queue.take().len(), 1, "the last round");
+    assert_eq!(town.queue.take().len(), 1, "the second round");
 }

@@ -4,7 +4,8 @@
 //! once, and nobody can sign in to it. The rest is a job, and each step of it can be done again.
 //!
 //! Access tokens that were given before are good for up to an hour. What somebody does with one meanwhile is erased by a
-//! second round, when they have all expired.
+//! second round, when they have all expired. And a post that the log holds may be stored late, after an outage, or from
+//! a dead letter: so there is a last round when the log holds nothing of theirs any more.
 
 use std::{future::Future, time::Duration};
 
@@ -17,14 +18,11 @@ use crate::{
     audience::keys_of,
     device::DeviceEditor,
     error::Invalid,
-    friendship::{FriendshipEditor, Friendships, Relation, Replaced},
     ids::{PostId, UserId},
     post::Post,
     post_log::{Deletion, PostChange, PostLog, PostRecord},
     posts::{PlaceIndex, PlaceKey, Posts},
-    profile_image::ImageStore,
     push::PushGateway,
-    session::SessionKeeper,
     subscription::{SubscriptionEditor, Subscriptions},
     time::{self, Timestamp},
 };
@@ -72,13 +70,32 @@ pub struct Departure {
 pub enum Round {
     /// At once.
     First,
-    /// After [`LAST_ROUND_SECONDS`].
+    /// When all access tokens have expired, and what was posted with them is stored.
+    Second,
+    /// When the log keeps nothing of before.
     Last,
 }
 
-/// How long after it was asked for a departure's last round is, in seconds: when all access tokens have expired, and
-/// what was posted with them is stored.
-pub const LAST_ROUND_SECONDS: u64 = access_token::LIFETIME_SECONDS + 30 * 60;
+impl Round {
+    /// How long after the departure was asked for the round is, in seconds.
+    #[must_use]
+    pub const fn after_seconds(self) -> u64 {
+        match self {
+            Self::First => 0,
+            Self::Second => access_token::LIFETIME_SECONDS + 30 * 60,
+            // The topic's retention of 18 days (README), and a day.
+            Self::Last => 19 * 24 * 60 * 60,
+        }
+    }
+
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::First => Some(Self::Second),
+            Self::Second => Some(Self::Last),
+            Self::Last => None,
+        }
+    }
+}
 
 /// Takes departures.
 pub trait DepartureQueue: Sync {
@@ -148,10 +165,8 @@ const CONCURRENT_APPENDS: usize = 16;
 impl<I: PlaceIndex, P: Posts, L: PostLog, Q: DepartureQueue> Departing<'_, I, P, L, Q> {
     /// Goes on with a departure: takes all steps, and changes the posts. What is left is queued again.
     pub async fn go_on(&self, departure: Departure, steps: Vec<Step<'_>>, now: Timestamp) -> Result<()> {
-        let asked_at = departure.asked_at;
-        let last_round_at = time::after(asked_at, LAST_ROUND_SECONDS);
-        if departure.round == Round::Last && now < last_round_at {
-            return self.wait(&departure, now, last_round_at).await;
+        if now < due(&departure) {
+            return self.wait(&departure, now).await;
         }
         if departure.posts_before.is_none() {
             erase(departure.user_id, steps).await?;
@@ -160,17 +175,14 @@ impl<I: PlaceIndex, P: Posts, L: PostLog, Q: DepartureQueue> Departing<'_, I, P,
             let rest = Departure { posts_before: Some(before), ..departure };
             return self.queue.enqueue(&rest, Duration::ZERO).await;
         }
-        match departure.round {
-            Round::First => {
-                let last = Departure { round: Round::Last, posts_before: None, ..departure };
-                self.wait(&last, now, last_round_at).await
-            }
-            Round::Last => Ok(()),
+        match departure.round.next() {
+            Some(round) => self.wait(&Departure { round, posts_before: None, ..departure }, now).await,
+            None => Ok(()),
         }
     }
 
-    async fn wait(&self, departure: &Departure, now: Timestamp, until: Timestamp) -> Result<()> {
-        let delay = Duration::try_from(now.duration_until(until)).unwrap_or_default();
+    async fn wait(&self, departure: &Departure, now: Timestamp) -> Result<()> {
+        let delay = Duration::try_from(now.duration_until(due(departure))).unwrap_or_default();
         self.queue.enqueue(departure, delay).await
     }
 
@@ -194,6 +206,10 @@ impl<I: PlaceIndex, P: Posts, L: PostLog, Q: DepartureQueue> Departing<'_, I, P,
     }
 }
 
+fn due(departure: &Departure) -> Timestamp {
+    time::after(departure.asked_at, departure.round.after_seconds())
+}
+
 /// What happens to a post whose author leaves.
 fn left(post: Post, posts: PostsLeft, now: Timestamp) -> PostRecord {
     let change = match posts {
@@ -213,14 +229,6 @@ async fn erase(user_id: UserId, steps: Vec<Step<'_>>) -> Result<()> {
         }
     }
     failed
-}
-
-/// Ends all sessions of a person.
-pub async fn erase_sessions(sessions: &impl SessionKeeper, owner: UserId, now: Timestamp) -> Result<()> {
-    for session in sessions.of(owner, now).await? {
-        sessions.end(owner, session.session_id).await?;
-    }
-    Ok(())
 }
 
 /// Removes all devices of a person. Their endpoints go first: what is left behind there would be left for good.
@@ -245,35 +253,6 @@ pub async fn erase_subscriptions(
         if !subscriptions.remove(owner, (&old, &keys_of(&old.wish))).await? {
             return Err(Error::unavailable("subscriptions", "a subscription changed while it was ended"));
         }
-    }
-    Ok(())
-}
-
-const RELATIONS_PER_READ: usize = 100;
-
-/// Ends all friendships, requests and blocks of a person, on both sides.
-pub async fn erase_friendships(
-    friendships: &(impl Friendships + FriendshipEditor),
-    owner: UserId,
-) -> Result<()> {
-    let mut after = None;
-    loop {
-        let all = friendships.all(owner, after, RELATIONS_PER_READ).await?;
-        let Some((last, _)) = all.last() else { return friendships.forget_circle(owner).await };
-        after = Some(*last);
-        for (other, relation) in &all {
-            let replaced = friendships.replace(owner, *other, relation, &Relation::default()).await?;
-            if replaced != Replaced::Done {
-                return Err(Error::unavailable("friendships", "a friendship changed while it was ended"));
-            }
-        }
-    }
-}
-
-/// Removes all images that a person has uploaded.
-pub async fn erase_images(images: &impl ImageStore, owner: UserId) -> Result<()> {
-    for image in images.of(owner).await? {
-        images.remove(owner, image).await?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Exports: everything that is kept of a person, for them to take away, as one list of items of several kinds.
 //!
 //! Secrets are left out (a password's and tokens' hashes: they are of no use to anybody but us), and so is what
-//! somebody else did that the person must not learn (who blocks them). What expires within days is not looked for: counts
-//! of requests, requests that could have been repeated, records of single pushes.
+//! somebody else did that the person must not learn (who blocks them). What expires by itself and has no word of anybody
+//! is not looked for: counts of requests, requests that could have been repeated, and of single pushes to which device
+//! they went, which is kept so that none rings twice.
 
 use std::{cmp::Reverse, future::Future};
 
@@ -14,7 +15,7 @@ use crate::{
     account::Account,
     cursor::{Cursor, Limit, Page, Position, Scope},
     device::Devices,
-    friendship::{Friendship, Friendships, Relation},
+    friendship::{self, Friendship, Friendships, List, Relation},
     identity::Identity,
     ids::{PostId, UserId},
     notification::{self, Inbox},
@@ -84,6 +85,9 @@ pub struct Place {
     kind: Kind,
     within: Vec<u8>,
 }
+
+/// The lists of people who are something to a person.
+const RELATIONS: [List; 4] = [List::Accepted, List::Incoming, List::Outgoing, List::Blocks];
 
 const START: Place = Place { kind: Kind::ALL[0], within: Vec::new() };
 
@@ -217,21 +221,24 @@ where
         }
     }
 
+    /// By lists, which are short: who only blocks this person is in none of them.
     async fn relations(&self, owner: UserId, after: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Value)>> {
-        let mut after = <UserId as Position>::from_bytes(after);
+        let (first, place) =
+            after.split_first().map_or((0, &[][..]), |(list, place)| (usize::from(*list), place));
+        let mut before = <friendship::Place as Position>::from_bytes(place);
         let mut items = Vec::new();
-        while items.len() < most {
-            let all = self.friendships.all(owner, after, most - items.len()).await?;
-            let Some((last, _)) = all.last() else { break };
-            after = Some(*last);
-            for (other, Relation { friendship, since, blocks, .. }) in all {
-                // Who only blocks this person is left out: they must not learn it.
-                if friendship != Friendship::None || blocks.is_some() {
-                    let data = json!({
-                        "user_id": other, "friendship": friendship, "since": since, "blocked_since": blocks,
-                    });
-                    items.push((other.to_bytes(), data));
-                }
+        for (number, list) in (0_u8..).zip(RELATIONS).skip(first) {
+            let found = self.friendships.list(owner, list, before.take(), most - items.len()).await?;
+            for (place, Relation { friendship, blocks, .. }) in found {
+                let (since, other) = place;
+                let since = (friendship != Friendship::None).then_some(since);
+                let data = json!({
+                    "user_id": other, "friendship": friendship, "since": since, "blocked_since": blocks,
+                });
+                items.push(([vec![number], place.to_bytes()].concat(), data));
+            }
+            if items.len() == most {
+                break;
             }
         }
         Ok(items)

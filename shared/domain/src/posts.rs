@@ -1,7 +1,7 @@
 //! What is done with posts: accepted into the log, stored, read, and listed near a place.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     future::Future,
     ops::RangeInclusive,
     time::Duration,
@@ -529,27 +529,39 @@ impl Near {
     }
 }
 
-/// Makes sure that these posts are stored; answers for each in turn.
+/// Makes sure that these posts are stored; answers each in turn as it is stored, which may be a later form, or none where
+/// it was deleted.
 pub async fn ensure_stored(
     posts: &impl Posts,
     store: &impl PostStore,
     wanted: &[Post],
-) -> Vec<Result<Stored>> {
+) -> Vec<Result<Option<Post>>> {
     let ids: Vec<_> = wanted.iter().map(|post| post.post_id).collect();
-    let there: BTreeSet<PostId> = match posts.get(&ids).await {
-        Ok(there) => there.into_iter().map(|post| post.post_id).collect(),
-        Err(error) => {
-            tracing::warn!(%error, "cannot tell which posts are stored: all are stored again");
-            BTreeSet::new()
-        }
+    let there = posts.get(&ids).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot tell which posts are stored: all are stored again");
+        Vec::new()
+    });
+    let mut there: HashMap<PostId, Post> = there.into_iter().map(|post| (post.post_id, post)).collect();
+    let missing: Vec<_> = wanted.iter().filter(|post| !there.contains_key(&post.post_id)).cloned().collect();
+    let stored = if missing.is_empty() { Vec::new() } else { store.store(&missing).await };
+    let mut outcomes: HashMap<PostId, Result<Option<Post>>> = HashMap::new();
+    for (post, outcome) in missing.into_iter().zip(stored) {
+        let id = post.post_id;
+        let form = match outcome {
+            Ok(Stored::New) => Ok(Some(post)),
+            // Somebody else stored it in between, or it could not be read before.
+            Ok(Stored::Already) => posts.get(&[id]).await.map(|mut found| found.pop()),
+            Ok(Stored::Deleted) => Ok(None),
+            Err(error) => Err(error),
+        };
+        outcomes.insert(id, form);
+    }
+    let unanswered = || Err(Error::unavailable("posts", "the storage did not answer for a post"));
+    let one = |id: &PostId| match there.remove(id) {
+        Some(post) => Ok(Some(post)),
+        None => outcomes.remove(id).unwrap_or_else(unanswered),
     };
-    let missing: Vec<_> = wanted.iter().filter(|post| !there.contains(&post.post_id)).cloned().collect();
-    let mut stored = if missing.is_empty() { Vec::new() } else { store.store(&missing).await }.into_iter();
-    let one = |post: &Post| {
-        let is_there = there.contains(&post.post_id);
-        if is_there { Ok(Stored::Already) } else { stored.next().unwrap_or(Ok(Stored::Already)) }
-    };
-    wanted.iter().map(one).collect()
+    ids.iter().map(one).collect()
 }
 
 /// How many posts are changed at once.

@@ -28,9 +28,7 @@ use crate::{
     notification::Because,
     post::Post,
     post_log::PostChange,
-    posts::{
-        self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, PostCacheEditor, PostStore, Posts, Stored,
-    },
+    posts::{self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, PostCacheEditor, PostStore, Posts},
     subscription::{Happening, Subscription, Subscriptions},
     time::Timestamp,
 };
@@ -337,26 +335,25 @@ impl<P: Posts, S: PostStore, A: Audience, T: TimelineLoader, C: PostCacheEditor>
             return Vec::new();
         }
         let stored = posts::ensure_stored(self.posts, self.store, posts).await;
-        let audiences: Vec<Result<Option<Vec<Recipient>>>> = stream::iter(posts.iter().zip(stored))
-            .map(|(post, stored)| async move {
-                match stored? {
-                    Stored::New | Stored::Already => audience::of(self.audience, post).await.map(Some),
-                    // The log is replayed, and says later that it was deleted.
-                    Stored::Deleted => Ok(None),
-                }
+        let loads: Vec<Result<Option<(Post, Vec<Recipient>)>>> = stream::iter(stored)
+            .map(|stored| async move {
+                // Where it was deleted, the log is replayed, and says so later.
+                let Some(post) = stored? else { return Ok(None) };
+                let audience = audience::of(self.audience, &post).await?;
+                Ok(Some((post, audience)))
             })
             .buffered(CONCURRENT_AUDIENCES)
             .collect()
             .await;
-        let mut loads = Vec::new();
-        let outcomes = posts.iter().zip(audiences).map(|(post, audience)| {
-            let Some(audience) = audience? else { return Ok(0) };
-            let size = audience.len();
-            loads.push((post.clone(), audience));
-            Ok(size)
-        });
-        let outcomes = outcomes.collect();
-        if let Err(error) = self.timelines.load(&loads).await {
+        let (mut ready, mut outcomes) = (Vec::new(), Vec::with_capacity(posts.len()));
+        for load in loads {
+            outcomes.push(load.map(|load| {
+                let size = load.as_ref().map_or(0, |(_, audience)| audience.len());
+                ready.extend(load);
+                size
+            }));
+        }
+        if let Err(error) = self.timelines.load(&ready).await {
             let cause = error.to_string();
             return posts.iter().map(|_| Err(Error::unavailable("timelines", cause.clone()))).collect();
         }

@@ -7,10 +7,12 @@ use aws_lambda_events::{
     apigw::ApiGatewayV2httpRequest, eventbridge::EventBridgeEvent, kafka::KafkaEvent, sqs::SqsEvent,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use futures::executor::block_on;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tocsin_adapters::s3::S3Notification;
 use tocsin_domain::{
+    departure::Departure,
+    password_reset::ResetRequest,
     post::Post,
     post_log::{Change, PostChange, PostRecord},
     push::PushJob,
@@ -50,9 +52,18 @@ fn every_sample_is_read_written_and_read_again() {
             records(&name, &sample);
         } else if sample["Records"][0]["eventSource"] == "aws:sqs" {
             for message in round_trip::<SqsEvent>(&sample).unwrap().records {
-                let job: PushJob = serde_json::from_str(&message.body.unwrap()).unwrap();
-                let again: PushJob = serde_json::from_str(&serde_json::to_string(&job).unwrap()).unwrap();
-                assert_eq!(again, job, "{name}");
+                let job = serde_json::from_str(&message.body.unwrap()).unwrap();
+                match name.as_str() {
+                    "deliver-push" => drop(round_trip::<PushJob>(&job).unwrap()),
+                    "erase-account" => drop(round_trip::<Departure>(&job).unwrap()),
+                    "mail-password-reset" => drop(round_trip::<ResetRequest>(&job).unwrap()),
+                    // S3's own: it is only read.
+                    "accept-profile-image" => {
+                        let images = serde_json::from_value::<S3Notification>(job).unwrap().images();
+                        assert!(!images.is_empty(), "{name} names no image");
+                    }
+                    other => panic!("{other} takes no message that is known here"),
+                }
             }
         } else {
             assert_eq!(sample["detail-type"], "Scheduled Event", "{name} is of no known type");
@@ -102,7 +113,8 @@ fn records(name: &str, sample: &Value) {
     let event: batch::KafkaEvent =
         serde_json::from_value(sample).unwrap_or_else(|error| panic!("{name}: {error}"));
     let handed = RefCell::new(Vec::new());
-    let answer = block_on(batch::changes(event, Deadline::default(), async |changes: &[PostChange]| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let answer = runtime.block_on(batch::changes(event, Deadline::default(), async |changes: &[PostChange]| {
         handed.borrow_mut().extend(changes.iter().filter_map(PostChange::created).cloned());
         changes.iter().map(|_| Ok(())).collect()
     }));

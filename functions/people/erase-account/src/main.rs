@@ -16,9 +16,10 @@ use tocsin_adapters::{
 use tocsin_domain::{
     Result,
     departure::{self, AccountCloser as _, Departing, Departure, step},
+    friendship,
     notification::InboxEraser as _,
     person::ProfileEraser as _,
-    time,
+    profile_image, session, time,
     timeline::TimelineEraser as _,
 };
 use tocsin_lambda::start;
@@ -39,14 +40,14 @@ async fn erase_account((person, things, outside): &Ports, departure: Departure) 
     let (owner, now) = (departure.user_id, time::now());
     let steps = vec![
         step("account", users.close(owner)),
-        step("sessions", departure::erase_sessions(sessions, owner, now)),
+        step("sessions", session::end_all(sessions, owner, None, now)),
         step("devices", departure::erase_devices(devices, gateway, owner)),
         step("subscriptions", departure::erase_subscriptions(subscriptions, owner)),
         step("timeline", timelines.forget(owner)),
-        step("friendships", departure::erase_friendships(friendships, owner)),
+        step("friendships", friendship::forget(friendships, friendships, owner, now)),
         step("notifications", inbox.erase(owner)),
         step("profile", async { people.erase(owner).await.map(drop) }),
-        step("images", departure::erase_images(images, owner)),
+        step("images", profile_image::remove_all(images, owner)),
     ];
     Departing { index: posts, posts, log, queue }.go_on(departure, steps, now).await
 }
