@@ -20,7 +20,7 @@ use tocsin_domain::{
     friendship::{Action, Friendship, FriendshipEditor, change},
     ids::{ImageId, UserId},
     mail::EmailAddress,
-    person::{self, Profile, ProfileImageUrls, Profiles as _, ShownTo},
+    person::{self, Profile, ProfileImageUrls, Profiles as _, ShownTo, Visibility},
     person_search::{EmailIndex, NamePlace, NameQuery, Search, Word},
     profile_image::{self, Accepted, ImageStore as _, StoredImage},
     time,
@@ -98,8 +98,27 @@ async fn hits_say_what_people_are_to_the_caller() {
     let [hit] = &page.items[..] else { panic!("{page:?}") };
     assert_eq!(
         (hit.profile.user_id, hit.friendship, hit.mutual_friends),
-        (ada.user_id, Friendship::Incoming, 1)
+        (ada.user_id, Friendship::Incoming, Some(1))
     );
+    // Who does not show their friends does not tell how many are the caller's too.
+    for (shown_to, to_stranger, to_friend) in [
+        (ShownTo::Everyone, Some(0), Some(0)),
+        (ShownTo::Friends, None, Some(0)),
+        (ShownTo::Nobody, None, None),
+    ] {
+        let visibility = Visibility { friends: shown_to, ..Visibility::default() };
+        let shy = Profile { visibility, first_name: Some("Shy".to_owned()), ..person("shy") };
+        let query = NameQuery::parse("shy").unwrap();
+        let people = MemoryPeople::default();
+        people.add(&shy);
+        let search = Search { names: &people, profiles: &people, ..search };
+        let told = async || {
+            search.by_name(me.user_id, &query, None, limit(10)).await.unwrap().items[0].mutual_friends
+        };
+        assert_eq!(told().await, to_stranger, "{shown_to:?}");
+        befriend(&town.friendships, me.user_id, shy.user_id).await;
+        assert_eq!(told().await, to_friend, "{shown_to:?}");
+    }
 
     // A block hides them from each other, in either direction; and nobody finds themselves.
     for (who, by) in [(me.user_id, eve.user_id), (eve.user_id, me.user_id)] {

@@ -273,8 +273,8 @@ pub struct Hit {
     pub profile: PublicProfile,
     /// What they are to the caller.
     pub friendship: Friendship,
-    /// How many friends they have in common.
-    pub mutual_friends: usize,
+    /// How many friends they have in common; none where they do not show their friends to the caller.
+    pub mutual_friends: Option<usize>,
 }
 
 /// The ports of a search.
@@ -385,10 +385,12 @@ where
                 let id = profile.user_id;
                 let relation = relations.get(&id).copied().unwrap_or_default();
                 let closeness = Closeness::of(me, id, &relation)?;
+                let common = || circles.get(&id).map_or(0, |circle| circle.common(&mine).len());
                 let hit = Hit {
                     profile: PublicProfile::of(profile, closeness, self.images),
                     friendship: relation.friendship,
-                    mutual_friends: circles.get(&id).map_or(0, |circle| circle.common(&mine).len()),
+                    // To be told how many would be to be told of a list that is not shown.
+                    mutual_friends: profile.visibility.friends.includes(closeness).then(common),
                 };
                 Some((id, hit))
             })
