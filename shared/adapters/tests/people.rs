@@ -22,7 +22,7 @@ use tocsin_domain::{
     mail::EmailAddress,
     person::{self, Profile, ProfileImageUrls, Profiles as _, ShownTo, Visibility},
     person_search::{EmailIndex, NamePlace, NameQuery, Search, Word},
-    profile_image::{self, Accepted, ImageStore as _, StoredImage},
+    profile_image::{self, Accepted, ImageEditor as _, ImageStore, StoredImage},
     time,
 };
 
@@ -259,6 +259,67 @@ async fn the_newest_image_is_kept_in_whatever_order_they_come() {
     images.upload(nobody, ids[0], jpeg());
     assert_eq!(profile_image::accept(&images, &people, nobody, ids[0]).await.unwrap(), Accepted::TooLate);
     assert_eq!(images.of(nobody).await.unwrap(), [], "who has left has no images");
+}
+
+#[tokio::test]
+async fn a_form_that_is_posted_twice_leaves_no_image_that_is_not_there() {
+    let (people, images) = (MemoryPeople::default(), MemoryImages::default());
+    let ada = person("ada");
+    people.add(&ada);
+    let (owner, id) = (ada.user_id, ImageId::new(time::now()));
+    let image = async || people.get(&[owner]).await.unwrap()[0].image;
+    let accept = async || profile_image::accept(&images, &people, owner, id).await.unwrap();
+    let rubbish = StoredImage { beginning: b"<html>".to_vec(), ..jpeg() };
+
+    images.upload(owner, id, jpeg());
+    assert_eq!((accept().await, image().await), (Accepted::Taken, Some(id)));
+    images.upload(owner, id, rubbish.clone());
+    assert_eq!((accept().await, image().await), (Accepted::Refused, None));
+    assert_eq!(images.of(owner).await.unwrap(), []);
+
+    // The good one is looked at, the other one is refused and removed, and then the good one is taken.
+    images.upload(owner, id, jpeg());
+    let vanishing = Vanishing { images: &images, by: &people, rubbish };
+    let taken = profile_image::accept(&vanishing, &people, owner, id).await.unwrap();
+    assert_eq!((taken, image().await), (Accepted::TooLate, None));
+
+    // Cut off before it was seen to be gone: the next try ends it.
+    assert!(people.set_image(&people.get(&[owner]).await.unwrap()[0], Some(id)).await.unwrap());
+    assert_eq!((accept().await, image().await), (Accepted::TooLate, None));
+
+    // Another image of theirs stays.
+    let other = ImageId::new(time::after(time::now(), 1));
+    images.upload(owner, other, jpeg());
+    assert_eq!(profile_image::accept(&images, &people, owner, other).await.unwrap(), Accepted::Taken);
+    images.upload(owner, id, StoredImage { size: profile_image::MOST_BYTES + 1, ..jpeg() });
+    assert_eq!((accept().await, image().await), (Accepted::Refused, Some(other)));
+}
+
+/// A bucket where each image, once it has been looked at, is posted again as rubbish, and refused by somebody else.
+struct Vanishing<'a> {
+    images: &'a MemoryImages,
+    by: &'a MemoryPeople,
+    rubbish: StoredImage,
+}
+
+impl ImageStore for Vanishing<'_> {
+    async fn look(&self, owner: UserId, image: ImageId) -> Result<Option<StoredImage>> {
+        let seen = self.images.look(owner, image).await?;
+        if seen.is_some() {
+            self.images.upload(owner, image, self.rubbish.clone());
+            let refused = profile_image::accept(self.images, self.by, owner, image).await?;
+            assert_eq!(refused, Accepted::Refused);
+        }
+        Ok(seen)
+    }
+
+    async fn of(&self, owner: UserId) -> Result<Vec<ImageId>> {
+        self.images.of(owner).await
+    }
+
+    async fn remove(&self, owner: UserId, image: ImageId) -> Result<()> {
+        self.images.remove(owner, image).await
+    }
 }
 
 /// How many requests DynamoDB gets for each read, in a town of so many people.

@@ -167,15 +167,26 @@ pub async fn accept(
     owner: UserId,
     image: ImageId,
 ) -> Result<Accepted> {
-    let Some(stored) = images.look(owner, image).await? else { return Ok(Accepted::TooLate) };
+    let Some(stored) = images.look(owner, image).await? else {
+        take_off(editor, owner, image).await?;
+        return Ok(Accepted::TooLate);
+    };
     if !stored.is_what_it_claims() {
         let StoredImage { content_type, size, .. } = &stored;
         tracing::warn!(user_id = %owner, %image, content_type, size, "what was uploaded is no such image: it is removed");
+        // A form can be posted twice: what came first may have been taken. It is taken off before it is removed, since who
+        // is told again where it is gone has only its name.
+        take_off(editor, owner, image).await?;
         images.remove(owner, image).await?;
         return Ok(Accepted::Refused);
     }
     let taken = change(editor, owner, |profile| profile.image.max(Some(image))).await?;
     if taken.and_then(|profile| profile.image) == Some(image) {
+        // Somebody else may have refused what was posted after it, and have removed it before it was taken.
+        if images.look(owner, image).await?.is_none() {
+            take_off(editor, owner, image).await?;
+            return Ok(Accepted::TooLate);
+        }
         // Also where it was the image already: a try before may have been cut off here.
         remove_before(images, owner, image).await?;
         Ok(Accepted::Taken)
@@ -203,6 +214,11 @@ pub async fn remove_all(images: &impl ImageStore, owner: UserId) -> Result<()> {
         images.remove(owner, image).await?;
     }
     Ok(())
+}
+
+/// Leaves a person without an image, if it is this one.
+async fn take_off(editor: &impl ImageEditor, owner: UserId, image: ImageId) -> Result<()> {
+    change(editor, owner, |profile| profile.image.filter(|current| *current != image)).await.map(drop)
 }
 
 async fn remove_before(images: &impl ImageStore, owner: UserId, image: ImageId) -> Result<()> {
