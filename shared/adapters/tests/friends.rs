@@ -377,3 +377,39 @@ async fn a_read_from_before_a_block_is_not_kept_for_after_it() {
     cache.put(ada, &before).await.unwrap();
     assert_eq!(hidden_from(&cache, &friendships, ada).await.unwrap(), [eve].into());
 }
+
+#[tokio::test]
+async fn what_changes_no_block_leaves_at_hand_who_is_hidden() {
+    let friendships = MemoryFriendships::default();
+    let [ada, eve] = [(); 2].map(|()| fixtures::user());
+    let block = async |cache: &MemoryHiddenCache, me, other, action| {
+        change_block(&friendships, cache, me, other, action, time::now()).await
+    };
+    let kept = async || {
+        let cache = MemoryHiddenCache::default();
+        for owner in [ada, eve] {
+            hidden_from(&cache, &friendships, owner).await.unwrap();
+        }
+        cache
+    };
+    let is_at_hand = async |cache: &MemoryHiddenCache| {
+        let mut at_hand = Vec::new();
+        for owner in [ada, eve] {
+            at_hand.push(cache.get(owner).await.unwrap().is_some());
+        }
+        at_hand
+    };
+    let cache = kept().await;
+    block(&cache, ada, eve, Action::Unblock).await.unwrap();
+    assert_eq!(refused(block(&cache, ada, ada, Action::Block).await).0, Kind::Invalid);
+    assert_eq!(is_at_hand(&cache).await, [true; 2]);
+    block(&cache, ada, eve, Action::Block).await.unwrap();
+    assert_eq!(is_at_hand(&cache).await, [false; 2]);
+    let cache = kept().await;
+    block(&cache, ada, eve, Action::Block).await.unwrap();
+    block(&cache, eve, ada, Action::Unblock).await.unwrap();
+    assert_eq!(refused(block(&cache, eve, ada, Action::Block).await).0, Kind::NotFound);
+    assert_eq!(is_at_hand(&cache).await, [true; 2]);
+    block(&cache, ada, eve, Action::Unblock).await.unwrap();
+    assert_eq!(is_at_hand(&cache).await, [false; 2]);
+}

@@ -412,7 +412,7 @@ pub async fn read_hidden(
     Ok(people)
 }
 
-/// Blocks somebody, or blocks them no longer.
+/// Blocks somebody, or blocks them no longer. Both are set aside if that changes anything.
 pub async fn change_block(
     editor: &impl FriendshipEditor,
     cache: &impl HiddenCache,
@@ -421,6 +421,15 @@ pub async fn change_block(
     action: Action,
     now: Timestamp,
 ) -> Result<Relation> {
+    if me == other {
+        return change(editor, me, other, action, now).await;
+    }
+    // What changes nothing, or is refused, costs nobody what is at hand for them: else whoever asks on and on would have
+    // another's read from the storage each time.
+    let old = between(editor, me, other).await?;
+    if old.after(action, now)? == old {
+        return Ok(old);
+    }
     if let Err(error) = cache.set_aside(&[me, other]).await {
         tracing::warn!(cache_unavailable = true, %error, user_id = %me, "a block may be seen only some minutes later");
     }
