@@ -1,5 +1,10 @@
 //! Another mail address: asked for by who is signed in and knows the password, and made by who reads the new address's
-//! mails. The old address is told.
+//! mails, signed in to the same account. The old address is told.
+//!
+//! An account without a password is one that its owner signs in to elsewhere, and has just done so.
+//!
+//! Who asks is not told whether somebody has the address: its owner is. And who gives the code of a mail to another, or
+//! is led to enter it, gives no account but their own that address.
 //!
 //! A token is about an account as it was when the mail was written, as in [`crate::password_reset`]: who takes an account
 //! back by another password has thereby undone what somebody else asked for.
@@ -10,16 +15,16 @@ use serde_json::Value;
 
 use crate::{
     Refusal, Result,
+    access_token::Caller,
     account::{Account, AccountFinder},
     error::{Invalid, Kind},
-    ids::UserId,
     input::{Fields, parsed, text},
     mail::{self, EmailAddress, Mail, Mailer},
     password::Password,
     password_change::must_know_password,
     rate_limit::{self, RateLimiter},
     secret::{Secret, SecretHash},
-    session::AccountReader,
+    session::{self, AccountReader, Sessions},
     time::{self, Timestamp},
 };
 
@@ -88,20 +93,23 @@ pub enum EmailChanged {
     Superseded,
 }
 
-/// Asks for another address of an account: mails a token to it.
+/// Asks for another address of the caller's account: mails a token to it. Where it is somebody else's, they are told, by
+/// as much work and as many mails, and the caller is answered the same.
 pub async fn ask(
     accounts: &(impl AccountReader + AccountFinder + EmailChangeTokens),
+    sessions: &impl Sessions,
     mailer: &impl Mailer,
     limiter: &impl RateLimiter,
-    owner: UserId,
+    caller: &Caller,
     change: &EmailChange,
     now: Timestamp,
 ) -> Result<()> {
     let EmailChange { email, password } = change;
+    let owner = caller.user_id;
     let account = accounts.get(owner).await?.ok_or_else(|| Refusal::not_found("account"))?;
     match (password, &account.password) {
         (Some(password), Some(_)) => must_know_password(limiter, &account, password, "/password").await?,
-        (None, None) => {}
+        (None, None) => session::must_be_fresh(sessions, &account, caller, now).await?,
         (None, Some(_)) => return Err(refused("required", "is required")),
         (Some(_), None) => return Err(refused("password_missing", "this account has none: leave it out")),
     }
@@ -109,24 +117,23 @@ pub async fn ask(
         let detail = "this is the address of the account";
         return Err(Refusal::new(Kind::Conflict, "email_unchanged", detail).into());
     }
-    let found = accounts.find(email, now).await?;
-    if found.iter().any(|other| other.email_verified && other.user_id != owner) {
-        return Err(taken().into());
-    }
     rate_limit::check(limiter, rate_limit::MAIL_TO_ADDRESS, &email.key()).await?;
+    let found = accounts.find(email, now).await?;
+    let other = found.into_iter().find(|other| other.email_verified && other.user_id != owner);
+    // Also where nobody gets it: so it takes as long.
     let token = Secret::random()?;
     accounts.issue(&account, email, &token.hash(), time::after(now, EMAIL_CHANGE_SECONDS)).await?;
-    let sent = mailer.send(&Mail::email_change(email.clone(), &account.username, &token)).await;
+    let mail = match other.and_then(|other| Some((other.email?, other.username))) {
+        Some((theirs, username)) => Mail::email_asked_for(theirs, &username, now),
+        None => Mail::email_change(email.clone(), &account.username, &token),
+    };
+    let sent = mailer.send(&mail).await;
     sent.map_err(|error| mail::not_sent(&error, owner, "the mail could not be sent; ask again"))?;
     Ok(())
 }
 
 fn refused(code: &'static str, detail: &str) -> crate::Error {
     Refusal::invalid(vec![Invalid::new(code, detail).at("/password")]).into()
-}
-
-fn taken() -> Refusal {
-    Refusal::new(Kind::Conflict, "email_taken", "somebody has registered with this address")
 }
 
 /// Reads the body of `confirm-email-change`: the token of the mail.
@@ -140,21 +147,28 @@ pub fn token_from_json(body: &Value) -> Result<SecretHash, Refusal> {
 
 fn token_invalid() -> Refusal {
     // Where the answer to a first try got lost, the address is changed.
-    let detail = "the token is not valid, or no longer: look at your profile, or ask for another mail";
+    let detail = "the token is not valid for this account, or no longer: look at your profile, or ask for another mail";
     Refusal::new(Kind::Malformed, "token_invalid", detail)
 }
 
-/// Changes an address with the token of its mail, and tells the old one.
+/// Changes the caller's address with the token of its mail, and tells the old one. For another account than the caller's
+/// the token is of no use, and stays good.
 pub async fn confirm(
     changes: &impl EmailChanges,
     mailer: &impl Mailer,
+    caller: &Caller,
     token: &SecretHash,
     now: Timestamp,
 ) -> Result<()> {
-    let (account, email) = changes.find(token, now).await?.ok_or_else(token_invalid)?;
+    let found = changes.find(token, now).await?;
+    let asked_by_caller = found.filter(|(account, _)| account.user_id == caller.user_id);
+    let (account, email) = asked_by_caller.ok_or_else(token_invalid)?;
     match changes.confirm(token, &account, &email).await? {
         EmailChanged::Done => {}
-        EmailChanged::Taken => return Err(taken().into()),
+        EmailChanged::Taken => {
+            let detail = "somebody has registered with this address";
+            return Err(Refusal::new(Kind::Conflict, "email_taken", detail).into());
+        }
         EmailChanged::Superseded => return Err(token_invalid().into()),
     }
     mail::tell(mailer, &account, |old| Mail::email_changed(old, &account.username, now)).await;

@@ -148,11 +148,23 @@ impl Mail {
     pub fn email_change(to: EmailAddress, username: &Username, token: &Secret) -> Self {
         let body = format!(
             "Hello {username},\n\nthe account \"{username}\" at Tocsin is to have this mail address. If you asked for \
-             that, confirm it with this code in the app:\n\n{}\n\nThe code is good for 24 hours. If you did not ask for \
-             it, do nothing, and do not give the code to anybody.\n",
+             that, confirm it with this code in the app, signed in to that account:\n\n{}\n\nThe code is good for 24 \
+             hours. If you did not ask for it, do nothing, and do not give the code to anybody.\n",
             token.encode()
         );
         Self { to, subject: "Confirm your new mail address".to_owned(), body }
+    }
+
+    /// Tells the owner of an account that somebody else asked for its address.
+    #[must_use]
+    pub fn email_asked_for(to: EmailAddress, username: &Username, now: Timestamp) -> Self {
+        let body = format!(
+            "Hello {username},\n\non {} somebody asked for another account at Tocsin to have this mail address. It is \
+             that of your account \"{username}\", and stays so: nothing has changed. If that was you, give your account \
+             another address first. If it was not, do nothing.\n",
+            moment(now)
+        );
+        Self { to, subject: "Somebody asked for your mail address".to_owned(), body }
     }
 
     /// Tells the old address of an account that it has another one.

@@ -30,6 +30,10 @@ pub const LIFETIME_SECONDS: u64 = 7 * 24 * 60 * 60;
 /// How long the immediate predecessor of a token is answered with the same successor, in seconds.
 pub const GRACE_SECONDS: u64 = 10;
 
+/// How long ago a session may have begun to prove who calls, where there is no password to prove it with, in seconds: 10
+/// minutes.
+pub const FRESH_SECONDS: u64 = 10 * 60;
+
 /// How many sessions a person may have. Where more are begun, those end that were used least lately.
 pub const MOST_SESSIONS: usize = 50;
 
@@ -296,6 +300,28 @@ pub async fn list(
     let mut views: Vec<_> = good.map(view).collect();
     views.sort_by_key(|session| Reverse(session.session_id));
     Ok(views)
+}
+
+/// Refuses who has not signed in just now: who found a phone, or a token, say. For what needs more proof than an access
+/// token, of an account without a password. A token of another issuer is of no session of ours, and proves nothing here.
+pub(crate) async fn must_be_fresh(
+    sessions: &impl Sessions,
+    account: &Account,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<()> {
+    let session = match caller.session_id {
+        Some(id) => sessions.get(account.user_id, id, now).await?,
+        None => None,
+    };
+    let is_fresh = |session: &Session| {
+        session.is_good_for(account) && now <= time::after(session.created_at, FRESH_SECONDS)
+    };
+    if session.as_ref().is_some_and(is_fresh) {
+        return Ok(());
+    }
+    let detail = "this account has no password: sign in again, and do this within 10 minutes";
+    Err(Refusal::new(Kind::Forbidden, "sign_in_again", detail).into())
 }
 
 /// Ends a session of its owner.

@@ -115,6 +115,7 @@ fn title(code: &str, status: StatusCode) -> &'static str {
         "email_unchanged" => "This is the email of the account",
         "username_taken" => "The username is taken",
         "password_missing" => "The account has no password",
+        "sign_in_again" => "Sign in again",
         "sign_in_declined" => "The provider did not sign you in",
         "sign_in_not_begun" => "This browser did not begin to sign in",
         "sign_in_not_set_up" => "This way to sign in is not set up",
