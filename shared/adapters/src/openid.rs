@@ -56,6 +56,36 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How far clocks may differ, in seconds.
 const LEEWAY_SECONDS: i64 = 30;
 
+/// What is done about an issuer's keys when they are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Those that are known are trusted.
+    Trust,
+    /// They are looked at again.
+    Look,
+    /// There are none to be trusted, and it is too early to look again.
+    Wait,
+}
+
+/// What is done where what is known is so old, if anything is, and the last look was so long ago, if there was one.
+fn next(age: Option<Duration>, asked: Option<Duration>, cooldown: Duration) -> Next {
+    let asked_within = |time| asked.is_some_and(|asked| asked < time);
+    match age {
+        Some(age) if age < FRESH => Next::Trust,
+        Some(age) if age < GOOD => {
+            if asked_within(cooldown) {
+                Next::Trust
+            } else {
+                Next::Look
+            }
+        }
+        // What is older counts for nothing, however lately the issuer was asked in vain.
+        Some(_) if asked_within(cooldown) => Next::Wait,
+        None if asked_within(RETRY) => Next::Wait,
+        _ => Next::Look,
+    }
+}
+
 /// An issuer.
 #[derive(Debug)]
 pub struct Provider {
@@ -111,12 +141,14 @@ impl Provider {
     /// Whoever comes while it is fetched waits, and asks for nothing: the lock is held meanwhile.
     async fn known(&self) -> Result<Arc<Known>> {
         let mut state = self.state.lock().await;
-        if let Some(known) = &state.known {
-            if known.at.elapsed() < FRESH || state.asked_within(self.cooldown) {
-                return Ok(Arc::clone(known));
+        let age = state.known.as_ref().map(|known| known.at.elapsed());
+        match (next(age, state.asked_at.map(|at| at.elapsed()), self.cooldown), &state.known) {
+            (Next::Trust, Some(known)) => return Ok(Arc::clone(known)),
+            (Next::Wait, _) => {
+                let cause = format!("{} did not answer a moment ago", *self.issuer);
+                return Err(Error::unavailable(SERVICE, cause));
             }
-        } else if state.asked_within(RETRY) {
-            return Err(Error::unavailable(SERVICE, format!("{} did not answer a moment ago", *self.issuer)));
+            (Next::Trust | Next::Look, _) => {}
         }
         let known = self.look(&mut state).await;
         match (known, &state.known) {
@@ -579,5 +611,30 @@ impl TrustedIssuer {
 impl Known {
     fn has_key(&self, id: &str) -> bool {
         self.keys.iter().any(|key| key.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_trusted_for_half_a_day_without_an_answer_and_no_longer() {
+        let (just, long) = (Some(Duration::from_secs(1)), Some(Duration::from_mins(5)));
+        for (age, asked, expected) in [
+            (None, None, Next::Look),
+            (None, just, Next::Wait),
+            (None, long, Next::Look),
+            (Some(Duration::ZERO), just, Next::Trust),
+            (Some(Duration::from_mins(59)), long, Next::Trust),
+            (Some(FRESH), long, Next::Look),
+            (Some(FRESH), just, Next::Trust),
+            (Some(Duration::from_hours(11)), just, Next::Trust),
+            (Some(GOOD), just, Next::Wait),
+            (Some(Duration::from_hours(24)), just, Next::Wait),
+            (Some(GOOD), long, Next::Look),
+        ] {
+            assert_eq!(next(age, asked, COOLDOWN), expected, "{age:?} {asked:?}");
+        }
     }
 }
