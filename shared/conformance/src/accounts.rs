@@ -49,8 +49,12 @@ where
     let email = |who: &str| format!("{who}.{unique}@example.org");
     let until = time::after(now, VERIFICATION_SECONDS);
     let register = async |account: &Account, token: &SecretHash| {
-        let until = time::after(account.created_at, VERIFICATION_SECONDS);
-        users.register(account, token, until).await.unwrap()
+        let (email, at) = (account.email.as_ref().unwrap(), account.created_at);
+        let until = time::after(at, VERIFICATION_SECONDS);
+        let foreseen = users.foresee(email, &account.username, at).await.unwrap();
+        let registered = users.register(account, token, until).await.unwrap();
+        assert_eq!(foreseen, registered);
+        registered
     };
     let verify = async |token: &SecretHash, now| newcomers.verify(token, now).await.unwrap();
     let find = async |email: &str, now| {

@@ -131,6 +131,14 @@ pub const MOST_WAITING: usize = 3;
 /// side by side, each with its own password and name, and none changes another: the token of a mail verifies what that
 /// mail is about, and then the others are void.
 pub trait Registrations: Sync {
+    /// What would become of a registration now; nothing is stored. Somebody else may still be faster.
+    fn foresee(
+        &self,
+        email: &EmailAddress,
+        username: &Username,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Registered>> + Send;
+
     /// Stores an account that is not verified yet, until `expires_at`, in one transaction. Until then its name is
     /// reserved for its address, which may register it again.
     fn register(
@@ -192,6 +200,8 @@ pub async fn register(
     // to think of several passwords still gets one.
     let common = password.must_not_be_common(&[email.as_str(), &username.0, "tocsin"]);
     common.map_err(|common| Refusal::invalid(vec![common.at("/password")]))?;
+    // So does who has to think of several names; and nobody is kept out by others' names.
+    must_be_stored(registrations.foresee(&email, &username, now).await?)?;
     rate_limit::check(limiter, rate_limit::MAIL_TO_ADDRESS, &email.key()).await?;
     let token = Secret::random()?;
     let account = Account {
@@ -204,15 +214,7 @@ pub async fn register(
         created_at: now,
     };
     let expires_at = time::after(now, VERIFICATION_SECONDS);
-    match registrations.register(&account, &token.hash(), expires_at).await? {
-        Registered::Stored => {}
-        Registered::EmailTaken => {
-            return Err(taken("email_taken", "somebody has registered with this address"));
-        }
-        Registered::UsernameTaken => {
-            return Err(taken("username_taken", "somebody has this name; choose another"));
-        }
-    }
+    must_be_stored(registrations.register(&account, &token.hash(), expires_at).await?)?;
     let mail = Mail::verification(email, &account.username, &token, now);
     let sent = mailer.send(&mail).await;
     let detail = "the mail could not be sent; register again";
@@ -220,8 +222,13 @@ pub async fn register(
     Ok(account.user_id)
 }
 
-fn taken(code: &'static str, detail: &str) -> crate::Error {
-    Refusal::new(Kind::Conflict, code, detail).into()
+fn must_be_stored(registered: Registered) -> Result<(), Refusal> {
+    let (code, detail) = match registered {
+        Registered::Stored => return Ok(()),
+        Registered::EmailTaken => ("email_taken", "somebody has registered with this address"),
+        Registered::UsernameTaken => ("username_taken", "somebody has this name; choose another"),
+    };
+    Err(Refusal::new(Kind::Conflict, code, detail))
 }
 
 /// Reads the body of `verify-email`: the token of the mail.

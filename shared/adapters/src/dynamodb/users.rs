@@ -15,7 +15,7 @@
 //! exchange it for the first three, without `expires_at`: then they are somebody's for good.
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use serde::{Deserialize, Serialize};
 use tocsin_domain::{
     Error, Refusal, Result,
@@ -160,7 +160,36 @@ impl UsersTable {
     }
 }
 
+/// A name's marker.
+#[derive(Deserialize)]
+struct Name {
+    email_key: Option<String>,
+    expires_at: Option<i64>,
+}
+
+impl Name {
+    /// As in [`free_name`].
+    fn is_free_for(&self, email: &EmailAddress, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires| {
+            expires <= now.as_second() || self.email_key.as_deref() == Some(&*email.key())
+        })
+    }
+}
+
 impl Registrations for UsersTable {
+    async fn foresee(&self, email: &EmailAddress, username: &Username, now: Timestamp) -> Result<Registered> {
+        let name = self.table.get(key(username_pk(username)));
+        let (address, name) = try_join(self.address(email, now), name).await?;
+        let name: Option<Name> = name.map(|item| read_all("a name", item)).transpose()?;
+        Ok(if address.is_verified() {
+            Registered::EmailTaken
+        } else if name.is_some_and(|name| !name.is_free_for(email, now)) {
+            Registered::UsernameTaken
+        } else {
+            Registered::Stored
+        })
+    }
+
     async fn register(
         &self,
         account: &Account,

@@ -5,7 +5,9 @@ use std::{cmp::Reverse, collections::HashMap};
 use tocsin_domain::{
     Refusal, Result,
     access_token::Role,
-    account::{Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Verifications},
+    account::{
+        Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Username, Verifications,
+    },
     departure::AccountCloser,
     email_change::{EmailChangeTokens, EmailChanged, EmailChanges},
     export::IdentityReader,
@@ -93,11 +95,22 @@ impl Users {
     }
 
     /// Whether a name is somebody's, or reserved for another address.
-    fn is_taken(&self, account: &Account) -> bool {
-        let same_name = |other: &&Account| other.username.key() == account.username.key();
+    fn is_taken(&self, username: &Username, email: Option<&EmailAddress>) -> bool {
+        let same_name = |other: &&Account| other.username.key() == username.key();
         let mut reserved = self.waiting.iter().map(|waiting| &waiting.account).filter(same_name);
-        self.verified.iter().find(same_name).is_some()
-            || reserved.any(|other| !is_at(other, account.email.as_ref()))
+        self.verified.iter().find(same_name).is_some() || reserved.any(|other| !is_at(other, email))
+    }
+
+    /// What would become of a registration.
+    fn foresee(&mut self, email: Option<&EmailAddress>, username: &Username, now: Timestamp) -> Registered {
+        self.waiting.retain(|waiting| waiting.until > now);
+        if self.is_verified(email) {
+            Registered::EmailTaken
+        } else if self.is_taken(username, email) {
+            Registered::UsernameTaken
+        } else {
+            Registered::Stored
+        }
     }
 }
 
@@ -106,6 +119,10 @@ fn is_at(account: &Account, email: Option<&EmailAddress>) -> bool {
 }
 
 impl Registrations for MemoryUsers {
+    async fn foresee(&self, email: &EmailAddress, username: &Username, now: Timestamp) -> Result<Registered> {
+        Ok(self.users.lock().foresee(Some(email), username, now))
+    }
+
     async fn register(
         &self,
         account: &Account,
@@ -113,16 +130,12 @@ impl Registrations for MemoryUsers {
         expires_at: Timestamp,
     ) -> Result<Registered> {
         let mut users = self.users.lock();
-        users.waiting.retain(|waiting| waiting.until > account.created_at);
-        if users.is_verified(account.email.as_ref()) {
-            return Ok(Registered::EmailTaken);
+        let registered = users.foresee(account.email.as_ref(), &account.username, account.created_at);
+        if registered == Registered::Stored {
+            let (account, token) = (account.clone(), token.clone());
+            users.waiting.push(Waiting { account, token, until: expires_at });
         }
-        if users.is_taken(account) {
-            return Ok(Registered::UsernameTaken);
-        }
-        let (account, token) = (account.clone(), token.clone());
-        users.waiting.push(Waiting { account, token, until: expires_at });
-        Ok(Registered::Stored)
+        Ok(registered)
     }
 }
 
@@ -132,7 +145,9 @@ impl Verifications for MemoryUsers {
         let good = |waiting: &Waiting| waiting.token == *token && waiting.until > now;
         let Some(place) = users.waiting.iter().position(good) else { return Ok(None) };
         let account = Account { email_verified: true, ..users.waiting[place].account.clone() };
-        if users.is_verified(account.email.as_ref()) || users.is_taken(&account) {
+        if users.is_verified(account.email.as_ref())
+            || users.is_taken(&account.username, account.email.as_ref())
+        {
             return Ok(None);
         }
         users.waiting.remove(place);
@@ -202,7 +217,7 @@ impl Identities for MemoryUsers {
         if users.identities.contains_key(identity) {
             return Ok(NewIdentity::Taken);
         }
-        if users.is_taken(account) {
+        if users.is_taken(&account.username, account.email.as_ref()) {
             return Ok(NewIdentity::UsernameTaken);
         }
         if users.is_verified(account.email.as_ref()) {
