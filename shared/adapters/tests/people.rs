@@ -21,7 +21,7 @@ use tocsin_domain::{
     ids::{ImageId, UserId},
     mail::EmailAddress,
     person::{self, Profile, ProfileImageUrls, Profiles as _, ShownTo, Visibility},
-    person_search::{EmailIndex, NamePlace, NameQuery, Search, Word},
+    person_search::{EmailIndex, NameIndex as _, NamePlace, NameQuery, Search, Word},
     profile_image::{self, Accepted, ImageEditor as _, ImageStore, StoredImage},
     time,
 };
@@ -214,6 +214,39 @@ async fn a_page_is_a_bounded_amount_of_work() {
     let (found, sizes) = town.search(me.user_id, "anna zo", 20).await;
     assert_eq!(found, [last.user_id]);
     assert_eq!(sizes, [0, 1], "2,000 entries are looked at for one page");
+}
+
+/// DynamoDB ends a page where it has a megabyte, whatever its limit.
+#[tokio::test]
+async fn who_stands_after_a_page_that_was_cut_is_found() {
+    let client = storage_of(&[("people", &["pk", "sk"])]).await;
+    let people = PeopleTable::new(&client, "people");
+    let all: Vec<_> = (0..9).map(|i| person(&format!("zoe-{i}"))).collect();
+    for profile in &all {
+        assert!(people.add(profile).await.unwrap());
+        let key = [
+            ("pk", AttributeValue::S("name#zo".to_owned())),
+            ("sk", AttributeValue::S(format!("zoe#{}", profile.user_id))),
+        ];
+        let padded = client.update_item().table_name("people").update_expression("SET padding = :padding");
+        let padded = key.into_iter().fold(padded, |padded, (name, value)| padded.key(name, value));
+        let padding = AttributeValue::S("x".repeat(300_000));
+        let padded = padded.condition_expression("attribute_exists(pk)");
+        padded.expression_attribute_values(":padding", padding).send().await.unwrap();
+    }
+    let query = NameQuery::parse("zo").unwrap();
+    let first = people.beginning(query.lead(), None, 20).await.unwrap();
+    assert!(first.more && first.entries.len() < all.len(), "it is cut: {}", first.entries.len());
+    let (friendships, hidden, urls) = (MemoryFriendships::default(), MemoryHiddenCache::default(), images());
+    let search = Search {
+        names: &people,
+        profiles: &people,
+        friendships: &friendships,
+        hidden: &hidden,
+        images: &urls,
+    };
+    let page = search.by_name(UserId::new(time::now()), &query, None, limit(20)).await.unwrap();
+    assert_eq!((page.items.len(), page.next_cursor), (all.len(), None));
 }
 
 fn jpeg() -> StoredImage {

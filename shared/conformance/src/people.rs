@@ -3,7 +3,7 @@
 use tocsin_domain::{
     ids::{ImageId, UserId},
     person::{MOST_AT_ONCE, Profile, ProfileEditor, ProfileEraser, Profiles, Replaced, ShownTo},
-    person_search::{NameEntry, NameIndex, NamePlace, Word},
+    person_search::{NameEntries, NameEntry, NameIndex, NamePlace, Word},
     profile_image::ImageEditor,
     time,
 };
@@ -52,7 +52,7 @@ pub async fn edits<P: ProfileEditor, I: NameIndex + ProfileEraser>(
     let now = time::now();
     let get = async |profile: &Profile| people.get(&[profile.user_id]).await.unwrap().pop();
     let found = async |word: &str| {
-        let entries = index.beginning(&lead(word), None, 100).await.unwrap();
+        let entries = index.beginning(&lead(word), None, 100).await.unwrap().entries;
         entries.into_iter().map(|entry| (entry.word.as_str().to_owned(), entry.user_id)).collect::<Vec<_>>()
     };
     let unique = &UserId::new(now).to_string()[24..];
@@ -71,7 +71,7 @@ pub async fn edits<P: ProfileEditor, I: NameIndex + ProfileEraser>(
     assert_eq!(people.replace(&ada, &ada, now).await.unwrap(), Replaced::Superseded, "it is another by now");
     assert_eq!(found(&format!("ost{unique}")).await, [(format!("ost{unique}"), ada.user_id)]);
     assert_eq!(found("augusta").await.len(), 1);
-    let entries = index.beginning(&lead("augusta"), None, 1).await.unwrap();
+    let entries = index.beginning(&lead("augusta"), None, 1).await.unwrap().entries;
     assert_eq!(
         entries,
         NameEntry::of(&renamed)
@@ -143,11 +143,15 @@ pub async fn names<P: NameIndex>(index: &P, add: impl AsyncFn(&Profile) -> bool)
     let read = async |prefix: &str, limit: usize| {
         let (mut words, mut after) = (Vec::new(), None);
         loop {
-            let page = index.beginning(&lead(prefix), after.as_ref(), limit).await.unwrap();
-            assert!(page.len() <= limit);
-            let Some(last) = page.last() else { return words };
-            after = Some(NamePlace { word: last.word.clone(), user_id: last.user_id });
-            words.extend(page.into_iter().map(|entry| entry.word.as_str().to_owned()));
+            let NameEntries { entries, more } =
+                index.beginning(&lead(prefix), after.as_ref(), limit).await.unwrap();
+            assert!(entries.len() <= limit && (!more || !entries.is_empty()));
+            let last = entries.last();
+            after = last.map(|last| NamePlace { word: last.word.clone(), user_id: last.user_id });
+            words.extend(entries.into_iter().map(|entry| entry.word.as_str().to_owned()));
+            if !more {
+                return words;
+            }
         }
     };
     let all = ["zo", "zo", "zo", "zoa", "zoe", "zoe", "zora"];

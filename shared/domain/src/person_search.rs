@@ -171,16 +171,25 @@ impl Position for NamePlace {
     }
 }
 
+/// Some entries of the index, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameEntries {
+    /// Those.
+    pub entries: Vec<NameEntry>,
+    /// Whether there may be more after them.
+    pub more: bool,
+}
+
 /// Finds words of people's names.
 pub trait NameIndex: Sync {
-    /// The entries of the words that begin with `prefix`, in their order, the first `limit` after a place. A prefix that is
-    /// on no shelf has none. One request.
+    /// The entries of the words that begin with `prefix`, in their order, the first `limit` after a place; or fewer, and at
+    /// least one, where there are more of them than one answer holds. A prefix that is on no shelf has none. One request.
     fn beginning(
         &self,
         prefix: &Word,
         after: Option<&NamePlace>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<NameEntry>>> + Send;
+    ) -> impl Future<Output = Result<NameEntries>> + Send;
 }
 
 /// What somebody types to find a person: some words, each the beginning of one of the person's.
@@ -321,9 +330,9 @@ where
         let (mut found, mut after, mut more) = (Vec::new(), after, true);
         for _ in 0..MOST_ROUNDS {
             let batch = batch(query, limit);
-            let entries = self.names.beginning(&query.lead, after.as_ref(), batch).await?;
-            more = entries.len() == batch;
-            for entry in entries {
+            let read = self.names.beginning(&query.lead, after.as_ref(), batch).await?;
+            more = read.more;
+            for entry in read.entries {
                 let is_left_out = entry.user_id == me || hidden.contains(&entry.user_id);
                 if !is_left_out && query.is_shown_at(&entry) {
                     if found.len() == limit.get() {

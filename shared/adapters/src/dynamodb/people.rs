@@ -18,7 +18,7 @@ use tocsin_domain::{
     ids::{ImageId, UserId},
     mail::EmailAddress,
     person::{MOST_AT_ONCE, Profile, ProfileEditor, ProfileEraser, Profiles, Replaced},
-    person_search::{NameEntry, NameIndex, NamePlace, Word},
+    person_search::{NameEntries, NameEntry, NameIndex, NamePlace, Word},
     profile_image::ImageEditor,
     time::Timestamp,
 };
@@ -163,13 +163,10 @@ struct Entry {
 }
 
 impl NameIndex for PeopleTable {
-    async fn beginning(
-        &self,
-        prefix: &Word,
-        after: Option<&NamePlace>,
-        limit: usize,
-    ) -> Result<Vec<NameEntry>> {
-        let Some(pk) = prefix.shelf().map(shelf_pk) else { return Ok(Vec::new()) };
+    async fn beginning(&self, prefix: &Word, after: Option<&NamePlace>, limit: usize) -> Result<NameEntries> {
+        let Some(pk) = prefix.shelf().map(shelf_pk) else {
+            return Ok(NameEntries { entries: Vec::new(), more: false });
+        };
         // The key that a page ended with need not be there any more: what comes after it is read all the same. A key is at
         // most 1,024 bytes long, far more than a word and an id.
         let request = self
@@ -192,7 +189,10 @@ impl NameIndex for PeopleTable {
                 word.ok_or_else(|| Error::unreadable("a word of a name", "it is not among its words"))?;
             Ok(NameEntry { word, user_id, words })
         };
-        answer.items.unwrap_or_default().into_iter().map(read).collect()
+        // Also where a megabyte was full before the limit was reached.
+        let more = answer.last_evaluated_key.is_some();
+        let entries = answer.items.unwrap_or_default().into_iter().map(read).collect::<Result<_>>()?;
+        Ok(NameEntries { entries, more })
     }
 }
 

@@ -7,7 +7,7 @@ use tocsin_domain::{
     ids::{ImageId, UserId},
     mail::EmailAddress,
     person::{Profile, ProfileEditor, ProfileEraser, Profiles, Replaced},
-    person_search::{NameEntry, NameIndex, NamePlace, Word},
+    person_search::{NameEntries, NameEntry, NameIndex, NamePlace, Word},
     profile_image::{ImageEditor, ImageStore, StoredImage},
     time::{self, Timestamp},
 };
@@ -103,12 +103,7 @@ impl ProfileEraser for MemoryPeople {
 }
 
 impl NameIndex for MemoryPeople {
-    async fn beginning(
-        &self,
-        prefix: &Word,
-        after: Option<&NamePlace>,
-        limit: usize,
-    ) -> Result<Vec<NameEntry>> {
+    async fn beginning(&self, prefix: &Word, after: Option<&NamePlace>, limit: usize) -> Result<NameEntries> {
         let place = |entry: &NameEntry| NamePlace { word: entry.word.clone(), user_id: entry.user_id };
         let mut entries: Vec<_> = self.people.lock().values().flat_map(NameEntry::of).collect();
         entries.retain(|entry| {
@@ -116,7 +111,8 @@ impl NameIndex for MemoryPeople {
             is_on_shelf && entry.word.begins_with(prefix) && after.is_none_or(|after| place(entry) > *after)
         });
         entries.sort_by_key(place);
+        let more = entries.len() > limit;
         entries.truncate(limit);
-        Ok(entries)
+        Ok(NameEntries { entries, more })
     }
 }
