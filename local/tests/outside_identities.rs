@@ -231,9 +231,28 @@ async fn an_answer_is_of_use_to_the_browser_that_asked_and_once() {
     assert!(declined.body["detail"].as_str().unwrap().contains("access_denied"), "{}", declined.body);
     assert_eq!(refused(declined), bad("sign_in_declined"));
     assert_eq!(browser.cookie, None);
-    let hostile = browser.get(&format!("{GOOGLE}/callback?error=%3Cscript%3E")).await;
+    let back = tampered(&browser.goes_to_google().await, "error", Some("<script>"));
+    let hostile = browser.get(&back).await;
     assert!(!hostile.body.to_string().contains("script"), "{}", hostile.body);
+    assert_eq!(refused(hostile), bad("sign_in_declined"));
     google.signs_in(ada());
+
+    // A link that somebody else wrote ends no sign-in that is under way.
+    let mut browser = Browser::new(&town);
+    let back = browser.goes_to_google().await;
+    let cookie = browser.cookie.clone();
+    let stranger = Browser::new(&town).goes_to_google().await;
+    for (query, code) in [
+        ("error=access_denied".to_owned(), "invalid_input"),
+        ("error=access_denied&state=x".to_owned(), "state_invalid"),
+        (format!("error=access_denied&state={}", parameter(&stranger, "state")), "state_invalid"),
+        ("code=x&state=x".to_owned(), "state_invalid"),
+        (String::new(), "invalid_input"),
+    ] {
+        assert_eq!(refused(browser.get(&format!("{GOOGLE}/callback?{query}")).await), bad(code), "{query}");
+        assert_eq!(browser.cookie, cookie, "{query}");
+    }
+    browser.get(&back).await.expect(200).unwrap();
 
     for (state, code) in [
         (None, "invalid_input"),
@@ -243,7 +262,7 @@ async fn an_answer_is_of_use_to_the_browser_that_asked_and_once() {
         let mut browser = Browser::new(&town);
         let back = tampered(&browser.goes_to_google().await, "state", state);
         assert_eq!(refused(browser.get(&back).await), bad(code), "{state:?}");
-        assert_eq!(browser.cookie, None);
+        assert!(browser.cookie.is_some());
     }
     for (parameter, value) in [("code", None), ("iss", Some("https://another.example"))] {
         let mut browser = Browser::new(&town);
@@ -257,12 +276,10 @@ async fn an_answer_is_of_use_to_the_browser_that_asked_and_once() {
     assert_eq!(refused(Browser::new(&town).get(&their_way_back).await), bad("sign_in_not_begun"));
     let mut garbled = Browser { cookie: Some("%00".to_owned()), ..Browser::new(&town) };
     assert_eq!(refused(garbled.get(&their_way_back).await), bad("sign_in_not_begun"));
-    let cookie = mine.cookie.clone();
     assert_eq!(refused(mine.get(&their_way_back).await), bad("state_invalid"));
-    assert_eq!(google.state().exchanges, 0, "until here, no code was shown to Google");
+    assert_eq!(google.state().exchanges, 1, "since she signed in, no code was shown to Google");
 
     // Their code behind my state: Google knows who asked for it.
-    mine.cookie = cookie;
     let injected = tampered(&my_way_back, "code", Some(&parameter(&their_way_back, "code")));
     assert_eq!(refused(mine.get(&injected).await), bad("code_invalid"));
     assert_eq!(refused(theirs.get(&their_way_back).await), bad("code_invalid"), "and it is used up");

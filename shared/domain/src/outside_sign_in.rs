@@ -132,44 +132,53 @@ impl WebAttempt {
 
 /// What a browser comes back with.
 #[derive(Clone, Debug)]
-pub enum WebAnswer {
-    /// A code, and the state that the browser was sent away with.
-    Code {
-        /// The code.
-        code: String,
-        /// The state.
-        state: String,
-    },
+pub struct WebAnswer {
+    /// The state that the browser was sent away with. It is there whatever the outcome (RFC 6749, 4.1.2 and 4.1.2.1).
+    pub state: String,
+    /// What became of it.
+    pub outcome: WebOutcome,
+}
+
+/// What became of an attempt at the issuer.
+#[derive(Clone, Debug)]
+pub enum WebOutcome {
+    /// A code.
+    Code(String),
     /// The issuer's reason why there is none (RFC 6749, 4.1.2.1).
     Error(String),
 }
 
-/// Takes the answer of a browser to an attempt of its own, and hears what the issuer says.
-pub async fn complete(
-    web: &impl WebSignIn,
-    attempt: Option<&WebAttempt>,
-    answer: &WebAnswer,
-    now: Timestamp,
-) -> Result<Vouched> {
-    let (code, state) = match answer {
-        WebAnswer::Code { code, state } => (code, state),
-        WebAnswer::Error(error) => {
-            // It is shown to people, and anybody can write a link with it.
-            let is_name = error.len() <= 40 && error.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            let error = if is_name { error } else { "it gave no reason that can be read" };
-            let detail = format!("the provider did not sign you in: {error}; begin again");
-            return Err(Refusal::new(Kind::Malformed, "sign_in_declined", detail).into());
-        }
-    };
+/// The attempt of a browser that an answer is to. Anybody can write a link with an answer: what is not to an attempt of this
+/// browser ends none.
+pub fn answered(attempt: Option<WebAttempt>, answer: &WebAnswer) -> Result<WebAttempt, Refusal> {
     let attempt = attempt.ok_or_else(|| {
         let detail = "this browser did not begin to sign in, or it took too long; begin again";
         Refusal::new(Kind::Malformed, "sign_in_not_begun", detail)
     })?;
-    if !attempt.has_state(state) {
+    if !attempt.has_state(&answer.state) {
         let detail = "the state is not the one that this browser was sent away with; begin again";
-        return Err(Refusal::new(Kind::Malformed, "state_invalid", detail).into());
+        return Err(Refusal::new(Kind::Malformed, "state_invalid", detail));
     }
-    web.exchange(code, attempt, now).await
+    Ok(attempt)
+}
+
+/// Takes what became of an attempt that was [`answered`], and hears what the issuer says.
+pub async fn complete(
+    web: &impl WebSignIn,
+    attempt: &WebAttempt,
+    outcome: &WebOutcome,
+    now: Timestamp,
+) -> Result<Vouched> {
+    match outcome {
+        WebOutcome::Code(code) => web.exchange(code, attempt, now).await,
+        WebOutcome::Error(error) => {
+            // It is shown to people.
+            let is_name = error.len() <= 40 && error.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            let error = if is_name { error } else { "it gave no reason that can be read" };
+            let detail = format!("the provider did not sign you in: {error}; begin again");
+            Err(Refusal::new(Kind::Malformed, "sign_in_declined", detail).into())
+        }
+    }
 }
 
 /// The refusal of a code that the provider does not take (any more).

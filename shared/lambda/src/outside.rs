@@ -13,7 +13,7 @@ use tocsin_domain::{
     Refusal,
     error::Invalid,
     input::bounded,
-    outside_sign_in::{WebAnswer, not_set_up},
+    outside_sign_in::{WebAnswer, WebOutcome, not_set_up},
 };
 
 use crate::{
@@ -85,9 +85,10 @@ pub const fn forgotten() -> Cookie<'static> {
 
 /// What a browser comes back from an issuer with.
 pub fn web_answer(mut query: Query, issuer: &str) -> Result<WebAnswer, Refusal> {
+    let state = query.required("state", |text| bounded(text, 1, MOST_OF_CODE).map(str::to_owned));
     let error = query.optional("error", |text| Ok(text.to_owned()));
-    if let Some(error) = error {
-        return Ok(WebAnswer::Error(error));
+    if let (Some(state), Some(error)) = (&state, error) {
+        return Ok(WebAnswer { state: state.clone(), outcome: WebOutcome::Error(error) });
     }
     // The answer of another issuer that was sent here instead (RFC 9207).
     let is_its = |text: &str| {
@@ -96,10 +97,9 @@ pub fn web_answer(mut query: Query, issuer: &str) -> Result<WebAnswer, Refusal> 
     };
     query.optional("iss", is_its);
     let code = query.required("code", |text| bounded(text, 1, MOST_OF_CODE).map(str::to_owned));
-    let state = query.required("state", |text| bounded(text, 1, MOST_OF_CODE).map(str::to_owned));
     let (Some(code), Some(state)) = (code, state) else { return Err(query.refusal_with_others()) };
     query.finish_with_others()?;
-    Ok(WebAnswer::Code { code, state })
+    Ok(WebAnswer { state, outcome: WebOutcome::Code(code) })
 }
 
 /// The most characters of a code: Google's has some 80, and says that it may have 256 bytes.

@@ -11,7 +11,7 @@ use tocsin_adapters::{
 use tocsin_domain::{
     Error, Result,
     access_token::TokenSigner,
-    outside_sign_in::{self, WebAttempt},
+    outside_sign_in::{self, WebAttempt, WebOutcome},
     rate_limit::{self, SIGN_IN_FROM_ADDRESS},
     session::{self, Tokens},
     time,
@@ -31,24 +31,36 @@ fn main() -> ExitCode {
 }
 
 async fn complete_google_sign_in(ports: &Ports, request: &Request) -> Result<Response> {
-    let answer = match sign_in(ports, request).await {
+    // What comes too often, or is no answer to this browser's attempt, leaves it its cookie.
+    let (attempt, outcome) = answered(ports, request).await?;
+    let answer = match sign_in(ports, request, &attempt, &outcome).await {
         Ok(tokens) => Response::ok(&tokens)?,
-        // What failed on our side, or came too often, may be tried again with the same cookie.
+        // What failed on our side may be tried again with the same cookie.
         Err(error @ (Error::Unavailable { .. } | Error::Unreadable { .. })) => return Err(error),
-        Err(Error::Refused(refusal)) if refusal.retry_after.is_some() => return Err(refusal.into()),
         Err(error) => problem::response(&error, request.id()),
     };
     // An attempt has one answer.
     Ok(answer.with_cookie(&outside::forgotten()))
 }
 
-async fn sign_in(ports: &Ports, request: &Request) -> Result<Tokens> {
-    let (google, newcomers, users, sessions, limiter, signer) = ports;
+/// The attempt of this browser, and what became of it.
+async fn answered(ports: &Ports, request: &Request) -> Result<(WebAttempt, WebOutcome)> {
+    let (google, .., limiter, _) = ports;
     rate_limit::check(limiter, SIGN_IN_FROM_ADDRESS, &request.client_address()).await?;
-    let (google, now) = (google.client()?, time::now());
-    let answer = outside::web_answer(request.query(), google.issuer())?;
+    let answer = outside::web_answer(request.query(), google.client()?.issuer())?;
     let attempt = request.cookie(outside::COOKIE).and_then(WebAttempt::of_cookie);
-    let vouched = outside_sign_in::complete(google, attempt.as_ref(), &answer, now).await?;
+    Ok((outside_sign_in::answered(attempt, &answer)?, answer.outcome))
+}
+
+async fn sign_in(
+    ports: &Ports,
+    request: &Request,
+    attempt: &WebAttempt,
+    outcome: &WebOutcome,
+) -> Result<Tokens> {
+    let (google, newcomers, users, sessions, _, signer) = ports;
+    let (google, now) = (google.client()?, time::now());
+    let vouched = outside_sign_in::complete(google, attempt, outcome, now).await?;
     let account = outside_sign_in::account_of(newcomers, users, &vouched, now).await?;
     session::begin(sessions, signer, &account, &request.origin(), now).await
 }
