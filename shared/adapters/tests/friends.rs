@@ -182,10 +182,13 @@ async fn requests(count: usize) -> Vec<(&'static str, usize)> {
         inbox: &town.inboxes,
         cache: &MemoryPostCache::default(),
         posts: &town.posts,
+        profiles: people,
         hidden_cache: &MemoryHiddenCache::default(),
         hidden: friendships,
     };
-    assert_eq!(reading.page(me, None, hundred, now).await.unwrap().items.len(), most);
+    // One more is read than is shown, and those who shared a hundred are one batch.
+    let limit = Limit::parse("99").unwrap();
+    assert_eq!(reading.page(me, None, limit, now).await.unwrap().items.len(), most.min(99));
     count_of("list-notifications");
     counts
 }
@@ -201,11 +204,31 @@ async fn reads_need_as_many_requests_among_a_thousand_people_as_among_ten() {
         ("list-user-friends", 5),
         ("list-mutual-friends", 4),
         ("list-blocks", 2),
-        // The page, until when all is read, who is hidden, and the posts, none of which is at hand.
-        ("list-notifications", 4),
+        // The page, until when all is read, who is hidden, and then who shared, and the posts, none of which is at hand.
+        ("list-notifications", 5),
     ];
     assert_eq!(requests(10).await, expected);
     assert_eq!(requests(1_000).await, expected);
+}
+
+/// The one read that grows with the number of people: by a request for each megabyte.
+#[tokio::test]
+async fn who_is_hidden_from_somebody_whom_a_thousand_block_is_one_request() {
+    let town = Town::new().await;
+    let (ada, now) = (fixtures::user(), time::now());
+    let blocked = Relation { blocks: Some(now), ..Relation::default() };
+    let blockers: Vec<_> = (0..1_000).map(|_| fixtures::user()).collect();
+    for blocker in &blockers {
+        let done = town.friendships.replace(*blocker, ada, &Relation::default(), &blocked).await.unwrap();
+        assert_eq!(done, Replaced::Done);
+    }
+    town.requests.take();
+    let cache = MemoryHiddenCache::default();
+    let hidden = hidden_from(&cache, &town.friendships, ada).await.unwrap();
+    assert_eq!(hidden, blockers.into_iter().collect());
+    assert_eq!(town.requests.take(), 1);
+    hidden_from(&cache, &town.friendships, ada).await.unwrap();
+    assert_eq!(town.requests.take(), 0, "it is at hand then");
 }
 
 #[tokio::test]

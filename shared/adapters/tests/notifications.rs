@@ -10,17 +10,18 @@ use storage::storage_of;
 use tocsin_adapters::{
     dynamodb::NotificationsTable,
     memory::{
-        MemoryFriendships, MemoryHiddenCache, MemoryInboxes, MemoryPostCache, MemoryPosts, MemoryPushQueue,
-        MemorySubscriptions,
+        MemoryFriendships, MemoryHiddenCache, MemoryInboxes, MemoryPeople, MemoryPostCache, MemoryPosts,
+        MemoryPushQueue, MemorySubscriptions,
     },
 };
-use tocsin_conformance::{fixtures, notifications};
+use tocsin_conformance::{fixtures, notifications, people::person};
 use tocsin_domain::{
     Error, Result,
     cursor::{Cursor, Limit},
     friendship::{Action, change, change_block},
     ids::{PostId, UserId},
     notification::{self, Because, Inbox as _, InboxReading, Inboxes as _, Notification, NotificationView},
+    person::ProfileEraser as _,
     post::{Author, Post},
     posts::PostStore as _,
     push::{self, PushRecipient},
@@ -44,6 +45,7 @@ async fn in_dynamodb() {
 struct Town {
     cache: MemoryPostCache,
     posts: MemoryPosts,
+    people: MemoryPeople,
     hidden_cache: MemoryHiddenCache,
     friendships: MemoryFriendships,
     inboxes: MemoryInboxes,
@@ -52,6 +54,12 @@ struct Town {
 }
 
 impl Town {
+    fn person(&self) -> UserId {
+        let someone = person("someone");
+        assert!(self.people.add(&someone));
+        someone.user_id
+    }
+
     async fn friends(&self, one: UserId, other: UserId) {
         for (me, other) in [(one, other), (other, one)] {
             change(&self.friendships, me, other, Action::Request, time::now()).await.unwrap();
@@ -79,8 +87,9 @@ impl Town {
 
     /// The whole inbox, by pages of `limit`.
     async fn inbox(&self, owner: UserId, limit: &str) -> Vec<NotificationView> {
-        let Self { cache, posts, hidden_cache, friendships, inboxes, .. } = self;
-        let reading = InboxReading { inbox: inboxes, cache, posts, hidden_cache, hidden: friendships };
+        let Self { cache, posts, people: profiles, hidden_cache, friendships, inboxes, .. } = self;
+        let reading =
+            InboxReading { inbox: inboxes, cache, posts, profiles, hidden_cache, hidden: friendships };
         let (mut all, mut before) = (Vec::new(), None);
         loop {
             let limit = Limit::parse(limit).unwrap();
@@ -109,7 +118,7 @@ fn code(outcome: Result<()>) -> (&'static str, Vec<(String, &'static str)>) {
 #[tokio::test]
 async fn a_post_is_shared_with_friends_alone_and_once() {
     let town = Town::default();
-    let [ada, bob, eve, author] = [(); 4].map(|()| fixtures::user());
+    let [ada, bob, eve, author] = [(); 4].map(|()| town.person());
     town.friends(ada, bob).await;
     town.friends(ada, author).await;
     let post = town.post(author).await;
@@ -145,7 +154,7 @@ async fn a_post_is_shared_with_friends_alone_and_once() {
 #[tokio::test]
 async fn an_inbox_has_nothing_of_hidden_people_and_its_pages_have_no_gap() {
     let town = Town::default();
-    let [ada, bob, eve] = [(); 3].map(|()| fixtures::user());
+    let [ada, bob, eve] = [(); 3].map(|()| town.person());
     let now = time::now();
     let mut shown = HashSet::new();
     for number in 0..60 {
@@ -175,6 +184,11 @@ async fn an_inbox_has_nothing_of_hidden_people_and_its_pages_have_no_gap() {
     town.block(eve, ada, Action::Unblock).await;
     assert_eq!(town.inbox(ada, "7").await.len(), 60, "shown again");
     assert_eq!(town.inboxes.newest(ada, None, 100, now).await.unwrap().len(), 61);
+    // What somebody shared who has left is nobody's word. What they wrote is another matter.
+    town.people.erase(eve).await.unwrap().unwrap();
+    let inbox = town.inbox(ada, "7").await;
+    assert!(inbox.iter().all(|one| one.because == Because::Shared { shared_by: bob }));
+    assert_eq!(inbox.len(), 48);
 }
 
 #[tokio::test]

@@ -361,6 +361,9 @@ pub type HiddenPeople = HashSet<UserId>;
 /// Reads who is hidden from whom.
 pub trait Hidden: Sync {
     /// Everybody who is hidden from a person. Read consistently.
+    ///
+    /// The people whom one blocks are at most [`MOST_BLOCKS`], but those who block one may be any number: this grows with
+    /// them, by one request for each megabyte, of some 3,000 people. So it is kept at hand ([`HiddenCache`]).
     fn of(&self, owner: UserId) -> impl Future<Output = Result<HiddenPeople>> + Send;
 }
 

@@ -4,7 +4,12 @@
 //! pushed to a person, and one of each post and friend who shared it. It holds no word of the post: that is read when the
 //! inbox is, as it is then, and left out where it is gone.
 
-use std::{collections::HashMap, fmt, future::Future, str::FromStr};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    future::Future,
+    str::FromStr,
+};
 
 use futures::future::try_join;
 use serde::{Deserialize, Serialize};
@@ -17,6 +22,7 @@ use crate::{
     friendship::{self, Hidden, HiddenCache, HiddenPeople},
     ids::{PostId, SubscriptionId, UserId},
     input::{Fields, parsed},
+    person::Profiles,
     post::Post,
     posts::{self, PostCache, Posts},
     time::{self, Timestamp},
@@ -208,22 +214,32 @@ const MOST_ROUNDS: usize = 5;
 
 /// The ports of [`InboxReading::page`].
 #[derive(Debug)]
-pub struct InboxReading<'a, I, C, P, K, H> {
+pub struct InboxReading<'a, I, C, P, U, K, H> {
     /// The inbox.
     pub inbox: &'a I,
     /// The cached posts.
     pub cache: &'a C,
     /// The stored posts.
     pub posts: &'a P,
+    /// The people who share.
+    pub profiles: &'a U,
     /// Who is hidden from its owner, at hand.
     pub hidden_cache: &'a K,
     /// Who is.
     pub hidden: &'a H,
 }
 
-impl<I: Inbox, C: PostCache, P: Posts, K: HiddenCache, H: Hidden> InboxReading<'_, I, C, P, K, H> {
+impl<I, C, P, U, K, H> InboxReading<'_, I, C, P, U, K, H>
+where
+    I: Inbox,
+    C: PostCache,
+    P: Posts,
+    U: Profiles,
+    K: HiddenCache,
+    H: Hidden,
+{
     /// A page of a person's inbox, the newest first: without what is of, or was shared by, people who are hidden from
-    /// them, and without posts that are gone. It has fewer than `limit` where much is left out.
+    /// them or have left, and without posts that are gone. It has fewer than `limit` where much is left out.
     pub async fn page(
         &self,
         owner: UserId,
@@ -258,9 +274,14 @@ impl<I: Inbox, C: PostCache, P: Posts, K: HiddenCache, H: Hidden> InboxReading<'
         // Several friends may have shared one.
         ids.sort_unstable();
         ids.dedup();
-        let posts = posts::read(self.cache, self.posts, &ids).await?;
+        let sharers: HashSet<_> = read.iter().filter_map(|notification| notification.id.shared_by).collect();
+        let sharers: Vec<_> = sharers.difference(hidden).copied().collect();
+        let posts = posts::read(self.cache, self.posts, &ids);
+        let (posts, sharers) = try_join(posts, self.profiles.get(&sharers)).await?;
         let posts: HashMap<_, _> = posts.into_iter().map(|post| (post.post_id, post)).collect();
-        Ok(read.iter().filter_map(|notification| view(notification, &posts, hidden)).collect())
+        // What somebody has shared stays in others' inboxes when they leave: it is nobody's word then.
+        let sharers: HashSet<_> = sharers.into_iter().map(|profile| profile.user_id).collect();
+        Ok(read.iter().filter_map(|notification| view(notification, &posts, &sharers, hidden)).collect())
     }
 }
 
@@ -271,13 +292,15 @@ fn place(notification: &Notification) -> Place {
 fn view(
     notification: &Notification,
     posts: &HashMap<PostId, Post>,
+    sharers: &HashSet<UserId>,
     hidden: &HiddenPeople,
 ) -> Option<NotificationView> {
     let Notification { id, because, created_at, read } = *notification;
     let kind = match because {
         Because::Subscription { .. } => NotificationKind::Pushed,
-        Because::Shared { shared_by } if hidden.contains(&shared_by) => return None,
-        Because::Shared { .. } => NotificationKind::Shared,
+        Because::Shared { shared_by } if sharers.contains(&shared_by) => NotificationKind::Shared,
+        // They are hidden, or have left.
+        Because::Shared { .. } => return None,
     };
     let post = posts.get(&id.post_id).filter(|post| posts::is_shown(post, hidden))?.clone();
     Some(NotificationView { notification_id: id, kind, post, because, created_at, read })

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{
-    dynamodb::{FriendshipsTable, NotificationsTable, PostsTable},
+    dynamodb::{FriendshipsTable, NotificationsTable, PeopleTable, PostsTable},
     redis::{RedisHiddenCache, RedisPostCache, RedisRateLimiter},
 };
 use tocsin_domain::{
@@ -26,6 +26,7 @@ type Ports = (
     NotificationsTable,
     RedisPostCache,
     PostsTable,
+    PeopleTable,
     RedisHiddenCache,
     FriendshipsTable,
 );
@@ -35,9 +36,9 @@ fn main() -> ExitCode {
 }
 
 async fn list_notifications(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, inbox, cache, stored, hidden_cache, hidden) = ports;
+    let (callers, limiter, inbox, cache, stored, profiles, hidden_cache, hidden) = ports;
     let caller = request.caller(callers).await?;
-    let reading = InboxReading { inbox, cache, posts: stored, hidden_cache, hidden };
+    let reading = InboxReading { inbox, cache, posts: stored, profiles, hidden_cache, hidden };
     let page = async {
         let mut query = request.query();
         let (limit, before) = (query.limit(), query.cursor(Some(notification::scope(caller.user_id))));
