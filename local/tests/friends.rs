@@ -187,7 +187,7 @@ async fn somebody_who_blocks_is_like_nobody() {
     }
     befriend(&ada, &eve).await;
     let adas = town.post(&ada, &fire("Smoke, says Ada")).await;
-    town.post(&eve, &fire("Smoke, says Eve")).await;
+    let eves = town.post(&eve, &fire("Smoke, says Eve")).await;
     town.post(&bob, &fire("Smoke, says Bob")).await;
     town.settle().await;
     let timeline = async |who: &Person| {
@@ -210,7 +210,9 @@ async fn somebody_who_blocks_is_like_nobody() {
     assert_eq!(names(&all(&ada.api, "/v1/blocks").await), ["eve"]);
     assert_eq!(all(&eve.api, "/v1/blocks").await, [Value::Null; 0], "that she is blocked is not told");
     // Neither sees the other: also not from the caches that have been read just before.
-    for (me, own, other) in [(&ada, "Smoke, says Ada", &eve), (&eve, "Smoke, says Eve", &ada)] {
+    for (me, own, own_id, other) in
+        [(&ada, "Smoke, says Ada", &adas, &eve), (&eve, "Smoke, says Eve", &eves, &ada)]
+    {
         let mut expected = ["Smoke, says Bob", own];
         expected.sort_unstable();
         assert_eq!(timeline(me).await, expected);
@@ -221,13 +223,10 @@ async fn somebody_who_blocks_is_like_nobody() {
         let bobs = bobs.unwrap();
         assert_eq!((&bobs["total"], &bobs["items"][0]["username"]), (&json!(1), &json!(me.username)));
         assert_eq!(me.api.get(&format!("/v1/users/{}", other.user_id())).await.unwrap().status, 404);
-        let share = json!({"user_ids": [other.user_id()]});
-        let post = format!(
-            "/v1/posts/{}",
-            if me.username == "ada" { &adas } else { "0197f5b0-0000-7000-8000-000000000000" }
-        );
-        let shared = me.api.post(&format!("{post}/share"), &share).await.unwrap().status;
-        assert_eq!(shared, if me.username == "ada" { 422 } else { 404 });
+        let share = json!({"user_ids": [bob.user_id(), other.user_id()]});
+        let refused = me.api.post(&format!("/v1/posts/{own_id}/share"), &share).await.unwrap().expect(422);
+        let error = refused.unwrap()["errors"][0].clone();
+        assert_eq!((&error["pointer"], &error["code"]), (&json!("/user_ids/1"), &json!("not_a_friend")));
     }
     for path in [format!("/v1/posts/{adas}"), format!("/v1/posts/{adas}/share")] {
         let method = if path.ends_with("share") { Method::POST } else { Method::GET };
