@@ -224,14 +224,14 @@ async fn another_address_is_the_accounts_once_it_is_proved() {
     assert_eq!(mails(&town, new).await.len(), 0);
 
     // Whether somebody has an address, they alone are told.
-    let taken = ask(&ada.api, &eve.email, Some(PASSWORD)).await;
-    assert_eq!((taken.status, taken.body), (202, Value::Null));
+    let owned = ask(&ada.api, &eve.email, Some(PASSWORD)).await;
+    assert_eq!((owned.status, owned.body), (202, Value::Null));
     assert_eq!(mails(&town, &eve.email).await.last().unwrap(), "Somebody asked for your mail address");
 
     // Two people ask for the same address, which one of them can read.
     for person in [&eve, &ada] {
-        let taken = ask(&person.api, new, Some(PASSWORD)).await;
-        assert_eq!((taken.status, taken.body), (202, Value::Null));
+        let owned = ask(&person.api, new, Some(PASSWORD)).await;
+        assert_eq!((owned.status, owned.body), (202, Value::Null));
     }
     let token = town.api.mailed_token(new).await.unwrap();
     assert_eq!(login(&town.api, &ada.email, PASSWORD).await.status, 200, "until then nothing changes");

@@ -289,7 +289,7 @@ pub fn is_public(address: IpAddr) -> bool {
 /// What IANA's registry has as not globally reachable; and multicast, and what is reserved.
 const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 15] = [
     // This network (RFC 791).
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     // Private use (RFC 1918).
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
@@ -322,7 +322,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 /// All global unicast addresses are in it (RFC 4291, 2.4). So loopback, unique local addresses (with AWS's metadata service,
-/// fd00:ec2::254), link-local ones and multicast are none.
+/// `fd00:ec2::254`), link-local ones and multicast are none.
 const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 /// NAT64 (RFC 6052): IPv4 addresses, as networks without IPv4 have them.
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);

@@ -309,6 +309,9 @@ pub struct Loading<'a, P, S, A, T, C> {
     pub cache: &'a C,
 }
 
+/// A post, and who is told of it.
+type Load = (Post, Vec<Recipient>);
+
 /// How many posts' audiences are found at once.
 const CONCURRENT_AUDIENCES: usize = 8;
 
@@ -335,7 +338,7 @@ impl<P: Posts, S: PostStore, A: Audience, T: TimelineLoader, C: PostCacheEditor>
             return Vec::new();
         }
         let stored = posts::ensure_stored(self.posts, self.store, posts).await;
-        let loads: Vec<Result<Option<(Post, Vec<Recipient>)>>> = stream::iter(stored)
+        let loads: Vec<Result<Option<Load>>> = stream::iter(stored)
             .map(|stored| async move {
                 // Where it was deleted, the log is replayed, and says so later.
                 let Some(post) = stored? else { return Ok(None) };

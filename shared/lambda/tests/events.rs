@@ -113,11 +113,13 @@ fn records(name: &str, sample: &Value) {
     let event: batch::KafkaEvent =
         serde_json::from_value(sample).unwrap_or_else(|error| panic!("{name}: {error}"));
     let handed = RefCell::new(Vec::new());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let answer = runtime.block_on(batch::changes(event, Deadline::default(), async |changes: &[PostChange]| {
-        handed.borrow_mut().extend(changes.iter().filter_map(PostChange::created).cloned());
-        changes.iter().map(|_| Ok(())).collect()
-    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("{error}"));
+    let answer =
+        runtime.block_on(batch::changes(event, Deadline::default(), async |changes: &[PostChange]| {
+            handed.borrow_mut().extend(changes.iter().filter_map(PostChange::created).cloned());
+            changes.iter().map(|_| Ok(())).collect()
+        }));
     assert_eq!(answer, batch::KafkaBatchResponse::default(), "{name}");
     let by_id = |mut posts: Vec<Post>| {
         posts.sort_by_key(|post| post.post_id);
