@@ -1,14 +1,14 @@
 //! The tables do what the ports promise, in a DynamoDB in this process.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
 
-use dynoxide::Database;
+mod storage;
+
+use aws_sdk_dynamodb::types::AttributeValue;
 use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
-use tocsin_adapters::{
-    aws,
-    dynamodb::{
-        AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers,
-        PeopleEditor, PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
-    },
+use storage::storage;
+use tocsin_adapters::dynamodb::{
+    AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PeopleEditor,
+    PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
 };
 use tocsin_conformance::{accounts, departures, fixtures, people, posts, pushes, subscriptions};
 use tocsin_domain::{
@@ -16,53 +16,6 @@ use tocsin_domain::{
     post::Post,
     posts::{PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
 };
-
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use aws_sdk_dynamodb::{
-    Client,
-    config::Region,
-    types::{
-        AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-    },
-};
-
-/// A client of a new, empty DynamoDB, with these tables.
-async fn storage(tables: &[(&str, bool)]) -> Client {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let database = Database::memory().unwrap();
-    std::thread::spawn(move || {
-        let listener = listener.into_std().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            dynoxide::server::serve_on(listener, database).await;
-        });
-    });
-    let credentials = Credentials::new("test", "test", None, None, "test");
-    let config = aws::config()
-        .into_builder()
-        .region(Region::new("eu-north-1"))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .endpoint_url(format!("http://{address}"))
-        .build();
-    let client = aws::dynamodb(&config);
-    for (table, has_sort_key) in tables {
-        let names = if *has_sort_key { vec!["pk", "sk"] } else { vec!["pk"] };
-        let mut request = client.create_table().table_name(*table).billing_mode(BillingMode::PayPerRequest);
-        for (name, kind) in names.into_iter().zip([KeyType::Hash, KeyType::Range]) {
-            let definition = AttributeDefinition::builder()
-                .attribute_name(name)
-                .attribute_type(ScalarAttributeType::S)
-                .build()
-                .unwrap();
-            let key = KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
-            request = request.attribute_definitions(definition).key_schema(key);
-        }
-        request.send().await.unwrap();
-    }
-    client
-}
 
 #[tokio::test]
 async fn users() {
