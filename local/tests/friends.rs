@@ -172,7 +172,6 @@ fn routes_about(id: &str) -> Vec<(Method, String, Option<Value>, u16)> {
         (Method::DELETE, format!("/v1/friendships/{id}"), None, 204),
         (Method::GET, format!("/v1/users/{id}/friends"), None, 404),
         (Method::GET, format!("/v1/users/{id}/mutual-friends"), None, 404),
-        (Method::PUT, format!("/v1/blocks/{id}"), None, 404),
         (Method::DELETE, format!("/v1/blocks/{id}"), None, 204),
     ]
 }
@@ -267,11 +266,20 @@ async fn somebody_who_blocks_is_like_nobody() {
     assert_eq!(town.pushes().await.len(), before);
     assert_eq!(timeline(&eve).await, ["Smoke, says Bob", "Smoke, says Eve"]);
 
-    // And only she who blocked can end it; then the posts are there again, but not the friendship.
+    // Only she who blocked can end it.
     unblock(&eve, &ada).await;
     assert_eq!(timeline(&eve).await.len(), 2);
+    // The other may block as well: there is nobody to block for them but her, and then each ends their own alone.
+    let block_of = |id: &str| format!("/v1/blocks/{id}");
+    assert_eq!(eve.api.put(&block_of(nobody), &json!({})).await.unwrap().status, 404);
+    assert_eq!(town.api.put(&block_of(&ada.user_id()), &json!({})).await.unwrap().status, 401);
+    block(&eve, &ada).await;
+    assert_eq!(names(&all(&eve.api, "/v1/blocks").await), ["ada"]);
     unblock(&ada, &eve).await;
-    unblock(&ada, &eve).await;
+    assert_eq!((timeline(&eve).await.len(), timeline(&ada).await.len()), (2, 2));
+    // When both have ended, the posts are there again, but not the friendship.
+    unblock(&eve, &ada).await;
+    unblock(&eve, &ada).await;
     assert_eq!((timeline(&eve).await.len(), timeline(&ada).await.len()), (4, 4));
     assert_eq!((state(&ada, &eve).await, state(&eve, &ada).await), (json!("none"), json!("none")));
     town.down().await;

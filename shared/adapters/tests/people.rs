@@ -401,7 +401,7 @@ async fn requests_in_a_town_of(number: usize) -> Vec<(&'static str, usize)> {
     let ids: Vec<_> = all.iter().take(100).map(|profile| profile.user_id).collect();
     let mut requests = Vec::new();
     let mut note = |what| requests.push((what, counted.take()));
-    person::mine(&people, me).await.unwrap();
+    person::existing(&people, me).await.unwrap();
     note("get-me");
     let shown = person::shown_to(&people, &friendships, &urls, me, &ids[1..2]).await.unwrap();
     assert_eq!(shown.len(), 1);

@@ -40,7 +40,7 @@ pub async fn ask(
     if me == other {
         return Err(friendship::oneself("/user_id").into());
     }
-    must_exist(profiles, other).await?;
+    person::existing(profiles, other).await?;
     friendship::change(editor, me, other, Action::Request, now).await
 }
 
@@ -52,7 +52,7 @@ pub async fn accept(
     other: UserId,
     now: Timestamp,
 ) -> Result<Relation> {
-    must_exist(profiles, other).await?;
+    person::existing(profiles, other).await?;
     friendship::change(editor, me, other, Action::Accept, now).await
 }
 
@@ -65,12 +65,8 @@ pub async fn block(
     other: UserId,
     now: Timestamp,
 ) -> Result<()> {
-    must_exist(profiles, other).await?;
+    person::existing(profiles, other).await?;
     friendship::change_block(editor, cache, me, other, Action::Block, now).await.map(drop)
-}
-
-async fn must_exist(profiles: &impl Profiles, id: UserId) -> Result<Profile> {
-    person::mine(profiles, id).await
 }
 
 /// What somebody is to the caller. Of nobody, and of who is hidden, as if there were no such person.
@@ -81,7 +77,7 @@ pub async fn state(
     other: UserId,
 ) -> Result<Friendship> {
     let (there, relation) =
-        try_join(must_exist(profiles, other), friendship::between(relations, me, other)).await?;
+        try_join(person::existing(profiles, other), friendship::between(relations, me, other)).await?;
     drop(there);
     if relation.is_hidden() { Err(friendship::no_such_person().into()) } else { Ok(relation.friendship) }
 }
@@ -253,9 +249,11 @@ impl<P: Profiles, F: Relations + Circles> Listing<'_, P, F> {
 
     /// Refuses where somebody is not there for the caller, or keeps their friends to themselves.
     async fn must_show_friends(&self, me: UserId, owner: UserId) -> Result<()> {
-        let (profile, relation) =
-            try_join(must_exist(self.profiles, owner), friendship::between(self.friendships, me, owner))
-                .await?;
+        let (profile, relation) = try_join(
+            person::existing(self.profiles, owner),
+            friendship::between(self.friendships, me, owner),
+        )
+        .await?;
         let closeness = Closeness::of(me, owner, &relation).ok_or_else(friendship::no_such_person)?;
         if profile.visibility.friends.includes(closeness) {
             return Ok(());

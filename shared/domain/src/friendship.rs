@@ -130,10 +130,8 @@ impl Relation {
                 Friendship::None | Friendship::Outgoing => return Err(no_request()),
             },
             Action::Remove => apart,
-            // As if they were not there: that they are, and block me, is not told. One block is enough to hide both.
-            Action::Block if self.blocked_by.is_some() && self.blocks.is_none() => {
-                return Err(no_such_person());
-            }
+            // Also where they block me: else they could end what hides us, and I could not. It tells who knows their id
+            // that they are there, which another account would as well.
             Action::Block => Self { blocks: self.blocks.or(Some(now)), ..apart },
             Action::Unblock => Self { blocks: None, ..self },
             Action::Forget => Self::default(),
@@ -504,7 +502,8 @@ mod tests {
                 assert_eq!(side.after(action, time::now()).unwrap_err().kind, Kind::NotFound);
             }
         }
-        assert_eq!(blocked.mirrored().after(Block, time::now()).unwrap_err(), no_such_person());
+        let both = blocked.mirrored().after(Block, time::now()).unwrap().mirrored();
+        assert!(both.after(Unblock, time::now()).unwrap().is_hidden(), "the other's holds");
         assert_eq!(blocked.mirrored().after(Unblock, time::now()), Ok(blocked.mirrored()), "not theirs");
         assert_eq!(blocked.after(Block, time::now()), Ok(blocked), "since the first time");
         assert!(blocked.after(Unblock, time::now()).unwrap().is_nothing());

@@ -33,6 +33,7 @@ pub mod post;
 pub mod post_log;
 pub mod posts;
 pub mod profile_image;
+pub mod profile_patch;
 pub mod push;
 pub mod rate_limit;
 pub mod secret;

@@ -23,8 +23,9 @@ use crate::{
     ids::UserId,
     input::{Fields, text},
     mail::EmailAddress,
-    person::{MOST_OF_NAME, Profile, stays_in_line},
+    person::Profile,
     person_search::folded,
+    profile_patch::{MOST_OF_NAME, stays_in_line},
     secret::{Secret, SecretHash},
     time::Timestamp,
 };

@@ -25,7 +25,7 @@ async fn get_me((callers, limiter, people, images): &Ports, request: &Request) -
     let caller = request.caller(callers).await?;
     let mine = async {
         request.no_query()?;
-        person::mine(people, caller.user_id).await
+        person::existing(people, caller.user_id).await
     };
     let mine = limits::read(limiter, &caller, mine).await?;
     Response::read(request, Caching::Private, &PrivateProfile::of(&mine, images))

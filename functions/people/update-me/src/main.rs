@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use tocsin_adapters::{dynamodb::PeopleEditor, redis::RedisRateLimiter};
 use tocsin_domain::{
     Result,
-    person::{self, PrivateProfile, ProfileImageUrls, ProfilePatch},
+    person::{PrivateProfile, ProfileImageUrls},
+    profile_patch::{self, ProfilePatch},
     time,
 };
 use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
@@ -22,6 +23,6 @@ async fn update_me((callers, limiter, people, images): &Ports, request: &Request
     request.no_query()?;
     let now = time::now();
     let patch = ProfilePatch::from_json(&request.json()?, now)?;
-    let profile = person::update(people, caller.user_id, &patch, now).await?;
+    let profile = profile_patch::update(people, caller.user_id, &patch, now).await?;
     Response::ok(&PrivateProfile::of(&profile, images))
 }

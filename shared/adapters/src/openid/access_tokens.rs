@@ -1,0 +1,193 @@
+//! Access tokens of trusted issuers, which are taken as our own are.
+
+use jsonwebtoken::{
+    Algorithm, DecodingKey, Validation,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
+};
+use openidconnect::core::CoreJsonWebKey;
+use serde::Deserialize;
+use tocsin_domain::{
+    Result,
+    identity::Identity,
+    outside_sign_in::{OutsideTokens, PersonName, Vouched},
+    time::Timestamp,
+};
+
+use super::{LEEWAY_SECONDS, Provider, provider::Known};
+
+/// Issuers whose access tokens are trusted as our own.
+#[derive(Debug, Default)]
+pub struct TrustedIssuers {
+    issuers: Vec<TrustedIssuer>,
+}
+
+#[derive(Debug)]
+struct TrustedIssuer {
+    provider: Provider,
+    audiences: Vec<String>,
+}
+
+/// A key that access tokens can be signed with, and how.
+pub(super) struct AccessTokenKey {
+    id: String,
+    key: DecodingKey,
+    algorithms: Vec<Algorithm>,
+}
+
+impl std::fmt::Debug for AccessTokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessTokenKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl AccessTokenKey {
+    /// The key of a JWKS, if it is one of ours to use: public, for signatures, and with an id.
+    pub(super) fn of(key: &CoreJsonWebKey) -> Option<Self> {
+        let key: Jwk = serde_json::from_value(serde_json::to_value(key).ok()?).ok()?;
+        if key.common.public_key_use.as_ref().is_some_and(|used| *used != PublicKeyUse::Signature) {
+            return None;
+        }
+        let possible: &[Algorithm] = match &key.algorithm {
+            AlgorithmParameters::RSA(_) => &[
+                Algorithm::RS256,
+                Algorithm::RS384,
+                Algorithm::RS512,
+                Algorithm::PS256,
+                Algorithm::PS384,
+                Algorithm::PS512,
+            ],
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+                &[Algorithm::ES256]
+            }
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => {
+                &[Algorithm::ES384]
+            }
+            AlgorithmParameters::OctetKeyPair(_) => &[Algorithm::EdDSA],
+            // A shared secret is no key of an issuer's.
+            _ => return None,
+        };
+        let declared = key.common.key_algorithm.as_ref().map(ToString::to_string);
+        let is_declared = |algorithm: &&Algorithm| {
+            declared.as_ref().is_none_or(|declared| *declared == format!("{algorithm:?}"))
+        };
+        let algorithms: Vec<_> = possible.iter().filter(is_declared).copied().collect();
+        let decoding = DecodingKey::from_jwk(&key).ok()?;
+        Some(Self { id: key.common.key_id?, key: decoding, algorithms })
+            .filter(|key| !key.algorithms.is_empty())
+    }
+}
+
+/// The claims of an access token, as far as they are looked at here: OpenID Connect's standard ones, and Amazon Cognito's
+/// <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html>.
+#[derive(Deserialize)]
+struct AccessTokenClaims {
+    sub: String,
+    /// Whom it is for. Whether it is one of ours is for the verifier.
+    aud: Option<Audience>,
+    /// Whom it is for, where Cognito leaves `aud` out.
+    client_id: Option<String>,
+    /// What it is for: Cognito signs identity tokens with the same keys, which are not for calling.
+    token_use: Option<String>,
+    preferred_username: Option<String>,
+    username: Option<String>,
+    given_name: Option<String>,
+    family_name: Option<String>,
+}
+
+/// The verifier takes what is neither for no audience at all; so it must be one of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only that it is there is looked at here")]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Deserialize)]
+struct Issued {
+    iss: String,
+}
+
+impl TrustedIssuers {
+    /// Trusts an issuer's tokens for some audiences besides.
+    #[must_use]
+    pub fn with(mut self, provider: Provider, audiences: Vec<String>) -> Self {
+        self.issuers.push(TrustedIssuer { provider, audiences });
+        self
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.issuers.is_empty()
+    }
+}
+
+impl OutsideTokens for TrustedIssuers {
+    async fn verify(&self, token: &str, _: Timestamp) -> Result<Option<Vouched>> {
+        // Not verified: it only tells whose keys to look at, of those that we trust.
+        let Ok(Issued { iss }) = jsonwebtoken::dangerous::insecure_decode_claims(token) else {
+            return Ok(None);
+        };
+        let mut issuers = self.issuers.iter();
+        match issuers.find(|trusted| trusted.provider.issuer.as_str() == iss) {
+            Some(issuer) => issuer.verify(token).await,
+            None => Ok(None),
+        }
+    }
+}
+
+impl TrustedIssuer {
+    async fn verify(&self, token: &str) -> Result<Option<Vouched>> {
+        // A token that names no algorithm that we know, or no key, is nobody's: nobody is asked about it.
+        let Ok(header) = jsonwebtoken::decode_header(token) else { return Ok(None) };
+        let Some(id) = header.kid else { return Ok(None) };
+        let mut known = self.provider.known().await?;
+        if !known.has_key(&id) {
+            match self.provider.newer(&known).await? {
+                Some(newer) => known = newer,
+                None => return Ok(None),
+            }
+        }
+        let mut keys = known.keys.iter().filter(|key| key.id == id);
+        Ok(keys.find_map(|key| self.claims(token, key)).and_then(|claims| self.vouched(claims)))
+    }
+
+    fn claims(&self, token: &str, key: &AccessTokenKey) -> Option<AccessTokenClaims> {
+        let mut validation = Validation::new(*key.algorithms.first()?);
+        validation.algorithms.clone_from(&key.algorithms);
+        validation.set_issuer(&[self.provider.issuer.as_str()]);
+        validation.set_audience(&self.audiences);
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+        validation.validate_nbf = true;
+        validation.leeway = LEEWAY_SECONDS.unsigned_abs();
+        let claims = jsonwebtoken::decode::<AccessTokenClaims>(token, &key.key, &validation);
+        let claims = claims.inspect_err(|error| {
+            tracing::debug!(issuer = self.provider.issuer.as_str(), %error, "an access token is refused");
+        });
+        Some(claims.ok()?.claims).filter(|claims| self.is_meant(claims))
+    }
+
+    /// Whether a token is for us, and for calling. Where it has an `aud`, the verifier has looked at it.
+    fn is_meant(&self, claims: &AccessTokenClaims) -> bool {
+        let for_calling = claims.token_use.as_ref().is_none_or(|used| used == "access");
+        let client = claims.client_id.as_ref().filter(|_| claims.token_use.is_some());
+        for_calling && (claims.aud.is_some() || client.is_some_and(|client| self.audiences.contains(client)))
+    }
+
+    fn vouched(&self, claims: AccessTokenClaims) -> Option<Vouched> {
+        Some(Vouched {
+            identity: Identity::new(self.provider.issuer.as_str(), claims.sub).ok()?,
+            email: None,
+            email_verified: false,
+            preferred_username: claims.preferred_username.or(claims.username),
+            name: PersonName::from_parts(claims.given_name.as_deref(), claims.family_name.as_deref()),
+        })
+    }
+}
+
+impl Known {
+    fn has_key(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id == id)
+    }
+}

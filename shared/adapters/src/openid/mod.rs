@@ -1,0 +1,17 @@
+//! Issuers of OpenID Connect, over HTTP: what each publishes of itself, and what its tokens say.
+//!
+//! An issuer's description and its keys are fetched when they are first needed, and kept in the process ([`Provider`]).
+//! Identity tokens are verified by `openidconnect`, as its standard has it; access tokens, of which that standard says
+//! nothing, by `jsonwebtoken`, as our own are. Both accept signatures of asymmetric keys alone: where a secret or nothing at
+//! all will do, whoever knows the public key can sign.
+
+mod access_tokens;
+mod identity_tokens;
+mod provider;
+
+pub use access_tokens::TrustedIssuers;
+pub use identity_tokens::{AppTokens, WebClient};
+pub use provider::Provider;
+
+/// How far clocks may differ, in seconds.
+const LEEWAY_SECONDS: i64 = 30;
