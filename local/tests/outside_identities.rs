@@ -502,6 +502,44 @@ async fn a_trusted_issuers_token_is_taken_everywhere_and_its_owner_is_one_person
 }
 
 #[tokio::test]
+async fn a_token_of_before_somebody_left_makes_them_no_account_again() {
+    let (town, provider) = up().await;
+    let now = jiff::Timestamp::now().as_second();
+    let made_at = |at: i64| {
+        town.api.with_token(provider.token(&with(&cognito("c-1"), "iat", json!(at)), Signature::Rsa))
+    };
+    let (before, also_before, after) = (made_at(now - 60), made_at(now - 30), made_at(now + 20));
+    let first = before.get("/v1/users/me").await.unwrap().expect(200).unwrap();
+    assert_eq!(before.delete("/v1/users/me").await.unwrap().status, 202);
+    town.settle().await;
+    // The functions that know the one token know nothing of the other; and those that did not see it yet, of either.
+    for (hedy, path) in [
+        (&before, "/v1/timeline"),
+        (&before, "/v1/subscriptions"),
+        (&also_before, "/v1/users/me"),
+        (&also_before, "/v1/timeline"),
+    ] {
+        let refused = hedy.get(path).await.unwrap();
+        assert_eq!(refused.header("www-authenticate"), Some(r#"Bearer error="invalid_token""#));
+        assert_eq!(refused.expect(401).unwrap()["code"], "account_closed", "{path}");
+    }
+    // Who comes back with a newer one begins anew, and has the name again: nobody was made of the other.
+    let again = after.get("/v1/users/me").await.unwrap().expect(200).unwrap();
+    assert_ne!(again["user_id"], first["user_id"]);
+    assert_eq!(again["username"], "hedy");
+
+    // Who signs in comes back at once; and a token of ours is as good as before, for its hour.
+    provider.signs_in(ada());
+    let tokens = Browser::new(&town).signs_in().await.expect(200).unwrap();
+    let ours = town.api.with_token(text(&tokens, "access_token").unwrap());
+    assert_eq!(ours.delete("/v1/users/me").await.unwrap().status, 202);
+    let back = Browser::new(&town).signs_in().await.expect(200).unwrap();
+    assert_ne!(me(&back)["sub"], me(&tokens)["sub"]);
+    ours.get("/v1/subscriptions").await.unwrap().expect(200).unwrap();
+    town.down().await;
+}
+
+#[tokio::test]
 async fn no_other_token_is_taken_for_an_access_token() {
     let (town, issuer) = up().await;
     let stranger = OpenIdProvider::up().await;
@@ -527,6 +565,10 @@ async fn no_other_token_is_taken_for_an_access_token() {
         ("expired", changed("exp", json!(now - 60))),
         ("never expires", changed("exp", Value::Null)),
         ("not yet", changed("nbf", json!(now + 600))),
+        ("of the future", changed("iat", json!(now + 600))),
+        ("more than a day old", changed("iat", json!(now - 86_460))),
+        ("of no time", changed("iat", Value::Null)),
+        ("of a time that is none", changed("iat", json!("now"))),
         ("nobody's", changed("sub", Value::Null)),
         ("another's key", issuer.token(&cognito("c-1"), Signature::Stranger)),
         ("no signature", issuer.token(&cognito("c-1"), Signature::None)),

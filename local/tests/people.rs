@@ -50,6 +50,13 @@ impl Someone {
         (found.collect(), page["next_cursor"].as_str().map(str::to_owned))
     }
 
+    /// The name before, as it is kept.
+    async fn former_username(&self) -> Value {
+        let export = self.api.get("/v1/users/me/export?limit=1").await.unwrap().expect(200).unwrap();
+        assert_eq!(export["items"][0]["kind"], "account");
+        export["items"][0]["data"]["former_username"].clone()
+    }
+
     async fn befriend(&self, other: &Self) {
         for (who, whom) in [(self, other), (other, self)] {
             let asked = who.api.post("/v1/friendships", &json!({"user_id": whom.user_id})).await.unwrap();
@@ -350,16 +357,33 @@ async fn a_username_is_one_persons_however_many_want_it() {
     let winner = statuses.iter().position(|status| *status == 200).unwrap();
     let loser = &people[(winner + 1) % people.len()];
     assert_eq!(loser.finds("by=name&q=lovelace").await.0, [people[winner].user_id.clone()]);
-    // The name before is free, and not found any more; the new one is refused also at a registration.
+    // The name before is reserved for who had it, and not found any more; the new one is refused also at a registration.
     assert_eq!(loser.finds(&format!("by=name&q=person{winner}")).await.0, [""; 0]);
-    let taken = town.api.sign_up("loVelace", "new@example.org").await.unwrap();
-    assert_eq!((taken.status, &taken.body["code"]), (409, &json!("username_taken")));
-    let heir = town.api.register(&format!("PERSON{winner}"), "heir@example.org").await.unwrap();
+    let former = format!("PERSON{winner}");
+    let must_be_taken = async |name: &str| {
+        let registered = town.api.sign_up(name, "heir@example.org").await.unwrap();
+        let renamed = loser.api.patch("/v1/users/me", &json!({"username": name})).await.unwrap();
+        for taken in [registered, renamed] {
+            assert_eq!((taken.status, &taken.body["code"]), (409, &json!("username_taken")), "{name}");
+        }
+    };
+    must_be_taken("loVelace").await;
+    must_be_taken(&former).await;
+    // They take it back, and then give both up: only the last is reserved.
+    let (winner, name_of_winner) = (&people[winner], wanted[winner % wanted.len()]);
+    for (name, before) in [(former.as_str(), name_of_winner), ("countess", former.as_str())] {
+        winner.patch(json!({"username": name})).await;
+        must_be_taken(name).await;
+        must_be_taken(before).await;
+        assert_eq!(winner.former_username().await, json!(before));
+    }
+    let heir = town.api.register("LOVELACE", "heir@example.org").await.unwrap();
     let heir = Someone::of(heir).await;
     // One's own name in another case is one's own.
-    heir.patch(json!({"username": format!("Person{winner}")})).await;
+    heir.patch(json!({"username": "Lovelace"})).await;
+    assert_eq!(heir.former_username().await, Value::Null);
 
-    // One person who changes theirs many times at once ends with one name, and gives back all others.
+    // One person who changes theirs many times at once ends with one name and the one before, and gives back all others.
     let names: Vec<_> = (0..6).map(|number| format!("name-{number}")).collect();
     let changes = names.iter().map(|name| {
         let body = json!({"username": name});
@@ -369,9 +393,10 @@ async fn a_username_is_one_persons_however_many_want_it() {
     let statuses = join_all(changes).await;
     assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
     let last = text(&me(&heir.api).await, "username").unwrap();
+    let kept = [json!(last), heir.former_username().await];
     for name in &names {
         let status = loser.api.patch("/v1/users/me", &json!({"username": name})).await.unwrap().status;
-        assert_eq!(status, if *name == last { 409 } else { 200 }, "{name}");
+        assert_eq!(status, if kept.contains(&json!(name)) { 409 } else { 200 }, "{name} of {kept:?}");
     }
     // A sign-in says it, too.
     let login = json!({"email": "heir@example.org", "password": local::api_client::PASSWORD});

@@ -106,6 +106,7 @@ impl Cloud {
             email: Some(format!("{name}@example.org").parse().unwrap()),
             email_verified: false,
             username: name.parse().unwrap(),
+            former_username: None,
             password: Some(PasswordHash("none".to_owned())),
             roles: vec![Role::User],
             created_at: time::now(),

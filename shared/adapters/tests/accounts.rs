@@ -260,13 +260,14 @@ async fn outsider(town: &Town) -> Account {
         email: None,
         email_verified: false,
         username: "bob".parse().unwrap(),
+        former_username: None,
         password: None,
         roles: vec![Role::User],
         created_at: now,
     };
     let identity = Identity::new("https://issuer.example", "bob").unwrap();
     let profile = Profile::new(account.user_id, account.username.clone(), None);
-    let stored = town.users.register(&account, &identity, &profile).await.unwrap();
+    let stored = town.users.register(&account, &identity, None, &profile).await.unwrap();
     assert_eq!(stored, NewIdentity::Stored);
     account
 }

@@ -3,16 +3,14 @@
 
 mod storage;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 use storage::storage;
 use tocsin_adapters::dynamodb::{
     AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PeopleEditor,
     PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
 };
-use tocsin_conformance::{accounts, departures, fixtures, people, posts, pushes, subscriptions};
+use tocsin_conformance::{accounts, departures, fixtures, people, posts, pushes, subscriptions, usernames};
 use tocsin_domain::{
-    person::Profile,
     post::Post,
     posts::{PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
 };
@@ -42,17 +40,11 @@ async fn people() {
     people::profiles(&table, async |person| table.add(person).await.unwrap()).await;
     people::images(&table, async |person| table.add(person).await.unwrap()).await;
     people::names(&table, async |person| table.add(person).await.unwrap()).await;
+    let users = UsersTable::new(&client, "users");
+    let newcomers = Newcomers::new(users.clone(), table.clone());
     let editor = PeopleEditor::new(&client, "people", "users");
-    let add = async |person: &Profile| {
-        let marker = format!("username#{}", person.username.key());
-        for pk in [format!("user#{}", person.user_id), marker] {
-            let item = client.put_item().table_name("users").item("pk", AttributeValue::S(pk));
-            let owner = AttributeValue::S(person.user_id.to_string());
-            item.item("user_id", owner).send().await.unwrap();
-        }
-        table.add(person).await.unwrap()
-    };
-    people::edits(&editor, &table, add).await;
+    people::edits(&editor, &table, &newcomers).await;
+    usernames::former(&users, &newcomers, &editor).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tocsin_adapters::memory::{
     MemoryPosts, MemoryRateLimiter, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
 use tocsin_conformance::{
-    accounts, departures, fixtures, people, posts, pushes, rate_limits, subscriptions, timelines,
+    accounts, departures, fixtures, people, posts, pushes, rate_limits, subscriptions, timelines, usernames,
 };
 use tocsin_domain::{
     audience,
@@ -29,7 +29,8 @@ async fn conformance() {
     accounts::sessions(&MemorySessions::default()).await;
     let profiles = MemoryPeople::default();
     people::profiles(&profiles, async |person| profiles.add(person)).await;
-    people::edits(&profiles, &profiles, async |person| profiles.add(person)).await;
+    people::edits(&users, users.people(), &users).await;
+    usernames::former(&users, &users, &users).await;
     people::images(&profiles, async |person| profiles.add(person)).await;
     people::names(&profiles, async |person| profiles.add(person)).await;
     posts::posts(&MemoryPosts::default()).await;

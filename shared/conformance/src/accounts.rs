@@ -10,7 +10,7 @@ use tocsin_domain::{
         Verifications,
     },
     email_change::{EMAIL_CHANGE_SECONDS, EmailChangeTokens, EmailChanged, EmailChanges},
-    identity::{Identities, Identity, Linked, NewIdentity},
+    identity::{Holder, Identities, Identity, Linked, NewIdentity},
     ids::{SessionId, UserId},
     mail::EmailAddress,
     password::PasswordHash,
@@ -28,6 +28,7 @@ fn account(email: &str, username: &str, now: Timestamp) -> Account {
         email: Some(email.parse().unwrap()),
         email_verified: false,
         username: username.parse().unwrap(),
+        former_username: None,
         password: Some(PasswordHash("$argon2id$…".to_owned())),
         roles: vec![Role::User],
         created_at: now,
@@ -156,21 +157,21 @@ where
     };
     let register = async |account: &Account, identity: &Identity| {
         let profile = Profile::new(account.user_id, account.username.clone(), account.email.clone());
-        newcomers.register(account, identity, &profile).await.unwrap()
+        newcomers.register(account, identity, None, &profile).await.unwrap()
     };
     let find = async |identity: &Identity| newcomers.find(identity).await.unwrap();
     let at = async |email: &str| users.find(&email.parse().unwrap(), now).await.unwrap();
 
     // Without an address: the account is found by the identity and by its id.
     let bare = outsider("bare", None);
-    assert_eq!(find(&identity("bare")).await, None);
+    assert_eq!(find(&identity("bare")).await, Holder::Nobody);
     assert_eq!(register(&bare, &identity("bare")).await, NewIdentity::Stored);
     let profile = Profile::new(bare.user_id, bare.username.clone(), None);
     assert_eq!(people.get(&[bare.user_id]).await.unwrap(), [profile]);
-    assert_eq!(find(&identity("bare")).await, Some(bare.clone()));
+    assert_eq!(find(&identity("bare")).await, Holder::Account(bare.clone()));
     assert_eq!(users.get(bare.user_id).await.unwrap(), Some(bare.clone()));
     let elsewhere = Identity::new("https://other.example", identity("bare").subject()).unwrap();
-    assert_eq!(find(&elsewhere).await, None, "another issuer's subject is another person");
+    assert_eq!(find(&elsewhere).await, Holder::Nobody, "another issuer's subject is another person");
     let again = outsider("again", Some(&email("again")));
     assert_eq!(register(&again, &identity("bare")).await, NewIdentity::Taken);
     assert_eq!(users.get(again.user_id).await.unwrap(), None, "what is refused leaves nothing");
@@ -178,7 +179,7 @@ where
     assert_eq!(at(&email("again")).await, []);
     let other = outsider("BARE", Some(&email("again")));
     assert_eq!(register(&other, &identity("other")).await, NewIdentity::UsernameTaken);
-    assert_eq!(find(&identity("other")).await, None);
+    assert_eq!(find(&identity("other")).await, Holder::Nobody);
 
     // With an address that somebody registers, who cannot read its mails: it is not theirs any more.
     let (squatter, squatters_token) = (account(&email("ada"), &name("squatter"), now), token());
@@ -195,7 +196,7 @@ where
     assert_eq!(users.register(&late, &token(), until).await.unwrap(), Registered::EmailTaken);
     let second = outsider("second", Some(&email("ADA")));
     assert_eq!(register(&second, &identity("second")).await, NewIdentity::EmailTaken);
-    assert_eq!(find(&identity("second")).await, None);
+    assert_eq!(find(&identity("second")).await, Holder::Nobody);
 
     // Another identity of the same person; once more, which changes nothing; and of somebody else, which must not.
     let link =
@@ -203,17 +204,17 @@ where
     for _ in 0..2 {
         assert_eq!(link(&identity("second"), &ada).await, Linked::Done);
     }
-    assert_eq!(find(&identity("second")).await, Some(ada.clone()));
-    assert_eq!(find(&identity("ada")).await, Some(ada.clone()));
+    assert_eq!(find(&identity("second")).await, Holder::Account(ada.clone()));
+    assert_eq!(find(&identity("ada")).await, Holder::Account(ada.clone()));
     assert_eq!(link(&identity("second"), &bare).await, Linked::Taken);
-    assert_eq!(find(&identity("second")).await, Some(ada.clone()));
+    assert_eq!(find(&identity("second")).await, Holder::Account(ada.clone()));
     assert_eq!(link(&identity("third"), &bare).await, Linked::Done);
     // The address, which was the reason, is not the account's (any more); or there is no account.
     let moved = Account { email: Some(email("moved").parse().unwrap()), ..ada.clone() };
     let nobody = outsider("nobody", None);
     for account in [&moved, &nobody, &Account { email: None, ..ada.clone() }] {
         assert_eq!(link(&identity("fourth"), account).await, Linked::Superseded);
-        assert_eq!(find(&identity("fourth")).await, None);
+        assert_eq!(find(&identity("fourth")).await, Holder::Nobody);
     }
 }
 
@@ -347,7 +348,7 @@ pub async fn addresses<U>(
     let bare = Account { email: None, email_verified: false, password: None, ..named };
     let identity = Identity::new("https://issuer.example", format!("bare-{unique}")).unwrap();
     let profile = Profile::new(bare.user_id, bare.username.clone(), None);
-    assert_eq!(newcomers.register(&bare, &identity, &profile).await.unwrap(), NewIdentity::Stored);
+    assert_eq!(newcomers.register(&bare, &identity, None, &profile).await.unwrap(), NewIdentity::Stored);
     let email: EmailAddress = format!("bare.{unique}@example.org").parse().unwrap();
     let sixth = issue(&bare, &email).await;
     assert_eq!(confirm(&sixth, &bare, &email).await, EmailChanged::Done);

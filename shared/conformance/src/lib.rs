@@ -16,3 +16,4 @@ pub mod pushes;
 pub mod rate_limits;
 pub mod subscriptions;
 pub mod timelines;
+pub mod usernames;

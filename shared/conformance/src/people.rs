@@ -1,7 +1,11 @@
 //! People, and what they are found by.
 
 use tocsin_domain::{
+    access_token::Role,
+    account::{Account, FORMER_USERNAME_SECONDS},
+    identity::{Identities, Identity, NewIdentity},
     ids::{ImageId, UserId},
+    password::PasswordHash,
     person::{MOST_AT_ONCE, Profile, ProfileEditor, ProfileEraser, Profiles, Replaced, ShownTo},
     person_search::{NameEntries, NameEntry, NameIndex, NamePlace, Word},
     profile_image::ImageEditor,
@@ -13,6 +17,24 @@ use tocsin_domain::{
 pub fn person(username: &str) -> Profile {
     let id = UserId::new(time::now());
     Profile::new(id, username.parse().unwrap(), Some(format!("{id}@example.org").parse().unwrap()))
+}
+
+/// Stores a person who has an account, without an address and with this password.
+pub async fn join(newcomers: &impl Identities, profile: &Profile, password: Option<PasswordHash>) -> Account {
+    let account = Account {
+        user_id: profile.user_id,
+        email: None,
+        email_verified: false,
+        username: profile.username.clone(),
+        former_username: None,
+        password,
+        roles: vec![Role::User],
+        created_at: time::now(),
+    };
+    let identity = Identity::new("https://issuer.example", profile.user_id.to_string()).unwrap();
+    let joined = newcomers.register(&account, &identity, None, profile).await.unwrap();
+    assert_eq!(joined, NewIdentity::Stored);
+    account
 }
 
 /// A person is read as they were written, also among many.
@@ -43,11 +65,11 @@ pub async fn profiles(people: &impl Profiles, add: impl AsyncFn(&Profile) -> boo
 }
 
 /// A change is made to the state that it was thought of for, and what a person is found by changes with it; and a person
-/// who is removed is found by nothing. `add` stores people who have accounts.
+/// who is removed is found by nothing.
 pub async fn edits<P: ProfileEditor, I: NameIndex + ProfileEraser>(
     people: &P,
     index: &I,
-    add: impl AsyncFn(&Profile) -> bool,
+    newcomers: &impl Identities,
 ) {
     let now = time::now();
     let get = async |profile: &Profile| people.get(&[profile.user_id]).await.unwrap().pop();
@@ -57,7 +79,9 @@ pub async fn edits<P: ProfileEditor, I: NameIndex + ProfileEraser>(
     };
     let unique = &UserId::new(now).to_string()[24..];
     let (eve, ada) = (person(&format!("eve-{unique}")), person(&format!("Ada.{unique}")));
-    assert!(add(&eve).await && add(&ada).await);
+    for person in [&eve, &ada] {
+        join(newcomers, person, None).await;
+    }
     assert_eq!(found(unique).await.len(), 2);
 
     let renamed = Profile {
@@ -95,7 +119,8 @@ pub async fn edits<P: ProfileEditor, I: NameIndex + ProfileEraser>(
         "nobody is found by what they do not show to everyone"
     );
 
-    // Names differ by more than case. Those that are given up are free, and one may write one's own in another way.
+    // Names differ by more than case. Those that were given up are free after a while, and one may write one's own in another
+    // way.
     let taken = |from: &Profile, name: String| Profile {
         username: name.parse().unwrap(),
         revision: from.revision + 1,
@@ -107,7 +132,9 @@ pub async fn edits<P: ProfileEditor, I: NameIndex + ProfileEraser>(
     let louder = taken(&hidden, format!("Augusta-{unique}"));
     assert_eq!(people.replace(&hidden, &louder, now).await.unwrap(), Replaced::Done);
     let free = taken(&eve, format!("ada.{unique}"));
-    assert_eq!(people.replace(&eve, &free, now).await.unwrap(), Replaced::Done);
+    assert_eq!(people.replace(&eve, &free, now).await.unwrap(), Replaced::UsernameTaken);
+    let later = time::after(now, FORMER_USERNAME_SECONDS + 1);
+    assert_eq!(people.replace(&eve, &free, later).await.unwrap(), Replaced::Done);
 
     assert_eq!(index.erase(ada.user_id).await.unwrap(), Some(louder.clone()));
     assert_eq!(index.erase(ada.user_id).await.unwrap(), None);

@@ -22,6 +22,10 @@ use crate::{
 /// How long the token of a verification mail is good, and a registration waits for it, in seconds: a day.
 pub const VERIFICATION_SECONDS: u64 = 24 * 60 * 60;
 
+/// How long a name that its owner gave up for another is reserved for them, in seconds: 30 days. Until then nobody else can
+/// pose as who others know by it.
+pub const FORMER_USERNAME_SECONDS: u64 = 30 * 24 * 60 * 60;
+
 /// A name that others see: 3 to 30 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`. No two people's differ by case alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -79,6 +83,9 @@ pub struct Account {
     pub email_verified: bool,
     /// Its name.
     pub username: Username,
+    /// The name before it, if it had another: reserved for its owner for [`FORMER_USERNAME_SECONDS`]. Only one is, so that
+    /// nobody keeps names from others by taking many in turn.
+    pub former_username: Option<Username>,
     /// Its password. Who came by an outside identity has none, until they choose one.
     pub password: Option<PasswordHash>,
     /// What its owner may do.
@@ -156,7 +163,7 @@ pub enum Registered {
     Stored,
     /// Somebody has shown that the address is theirs.
     EmailTaken,
-    /// Somebody has this name, or it is reserved for another address.
+    /// Somebody has this name, or it is reserved for another address, or for who had it before.
     UsernameTaken,
 }
 
@@ -209,6 +216,7 @@ pub async fn register(
         email: Some(email.clone()),
         email_verified: false,
         username,
+        former_username: None,
         password: Some(password.hash()?),
         roles: vec![Role::User],
         created_at: now,

@@ -296,7 +296,8 @@ fn whole<T: Serialize>(
 
 fn account_json(account: &Account) -> Value {
     json!({
-        "user_id": account.user_id, "username": account.username, "email": account.email,
+        "user_id": account.user_id, "username": account.username,
+        "former_username": account.former_username, "email": account.email,
         "email_verified": account.email_verified, "has_password": account.password.is_some(),
         "roles": account.roles, "created_at": account.created_at,
     })

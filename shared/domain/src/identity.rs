@@ -2,13 +2,23 @@
 //!
 //! An issuer's subject is one person for good (OpenID Connect Core 1.0, 2), and so an identity is one account's. An
 //! account may have several: each proves as much as its password, if it has one at all.
+//!
+//! Where an account is closed, its identities are marked as left for [`LEFT_SECONDS`]. Who signs in after that begins anew; but
+//! an access token that their issuer made before is of the account that they closed, and must not make another.
 
 use std::future::Future;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Result, account::Account, error::Invalid, person::Profile};
+use crate::{
+    Result, account::Account, error::Invalid, outside_sign_in::MOST_OF_TOKEN_AGE_SECONDS, person::Profile,
+    time::Timestamp,
+};
+
+/// How long it is kept that somebody has left, in seconds: until no access token of before is good, and an hour for clocks
+/// that differ.
+pub const LEFT_SECONDS: u64 = MOST_OF_TOKEN_AGE_SECONDS + 60 * 60;
 
 /// Somebody, as an issuer knows them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,21 +62,46 @@ impl Identity {
     }
 }
 
+/// Whose an identity is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody's.
+    Nobody,
+    /// An account's.
+    Account(Account),
+    /// Nobody's since the account was closed whose it was. It is kept for [`LEFT_SECONDS`], and may be found a little longer:
+    /// no token of before is good then.
+    Left(Timestamp),
+}
+
+impl Holder {
+    /// Since when it is left, if it is.
+    #[must_use]
+    pub const fn left_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Left(at) => Some(*at),
+            Self::Nobody | Self::Account(_) => None,
+        }
+    }
+}
+
 /// Finds and makes accounts by an identity.
 pub trait Identities: Sync {
-    /// The account of an identity, read consistently.
-    fn find(&self, identity: &Identity) -> impl Future<Output = Result<Option<Account>>> + Send;
+    /// Whose an identity is, read consistently.
+    fn find(&self, identity: &Identity) -> impl Future<Output = Result<Holder>> + Send;
 
     /// Gives an account another identity, in one transaction: only while it is there, and has the address that it has in
     /// `account`, since that may be why it is given.
     fn link(&self, identity: &Identity, account: &Account) -> impl Future<Output = Result<Linked>> + Send;
 
-    /// Makes an account, its profile and its first identity, in one transaction. An address of the account is one that
-    /// the issuer has verified: registrations of it that wait for their mail are void then.
+    /// Makes an account, its profile and its first identity, in one transaction: only while the identity is nobody's, and
+    /// is left since when it was found to be, if it was. An address of the account is one that the issuer has verified:
+    /// registrations of it that wait for their mail are void then.
     fn register(
         &self,
         account: &Account,
         identity: &Identity,
+        left_at: Option<Timestamp>,
         profile: &Profile,
     ) -> impl Future<Output = Result<NewIdentity>> + Send;
 }
@@ -87,11 +122,12 @@ pub enum Linked {
 pub enum NewIdentity {
     /// It is stored.
     Stored,
-    /// The identity is an account's already: of another request of the same person, most likely.
+    /// The identity is not as it was found: it is an account's by now, or was left. By another request of the same person,
+    /// most likely.
     Taken,
     /// Somebody has shown that the address is theirs.
     EmailTaken,
-    /// Somebody has this name, or it is reserved for another address.
+    /// Somebody has this name, or it is reserved for another address, or for who had it before.
     UsernameTaken,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     access_token::Role,
     account::{Account, AccountFinder, Username},
     error::Kind,
-    identity::{Identities, Identity, Linked, NewIdentity},
+    identity::{Holder, Identities, Identity, Linked, NewIdentity},
     ids::UserId,
     input::{Fields, text},
     mail::EmailAddress,
@@ -35,6 +35,8 @@ use crate::{
 pub struct Vouched {
     /// Who it is to the issuer.
     pub identity: Identity,
+    /// When it said so: the token's `iat`.
+    pub issued_at: Timestamp,
     /// The mail address, if it tells one.
     pub email: Option<EmailAddress>,
     /// Whether the issuer has shown that the address is theirs.
@@ -75,9 +77,15 @@ pub trait WebSignIn: Sync {
     ) -> impl Future<Output = Result<Vouched>> + Send;
 }
 
+/// How old an access token of a trusted issuer may be, in seconds: a day, which is as long as Amazon Cognito's are good at
+/// most. Others may make them for longer; but it is kept for no longer who has left ([`crate::identity::LEFT_SECONDS`]).
+/// <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html>
+pub const MOST_OF_TOKEN_AGE_SECONDS: u64 = 24 * 60 * 60;
+
 /// Verifies access tokens of issuers that are trusted as we trust ourselves.
 pub trait OutsideTokens: Sync {
-    /// What the issuer says; none, if the token is not of a trusted issuer, or not good.
+    /// What the issuer says; none, if the token is not of a trusted issuer, or not good, or older than
+    /// [`MOST_OF_TOKEN_AGE_SECONDS`].
     fn verify(&self, token: &str, now: Timestamp) -> impl Future<Output = Result<Option<Vouched>>> + Send;
 }
 
@@ -276,7 +284,10 @@ pub async fn account_of(
     now: Timestamp,
 ) -> Result<Account> {
     for _ in 0..MOST_TRIES {
-        if let Some(account) = accounts.find(&vouched.identity).await? {
+        // Who signs in has come back, if they had left.
+        let holder = accounts.find(&vouched.identity).await?;
+        let left_at = holder.left_at();
+        if let Holder::Account(account) = holder {
             return Ok(account);
         }
         let email = match &vouched.email {
@@ -294,7 +305,7 @@ pub async fn account_of(
                 }
             }
         }
-        if let Some(account) = register(accounts, vouched, email, now).await? {
+        if let Some(account) = register(accounts, vouched, left_at, email, now).await? {
             return Ok(account);
         }
     }
@@ -302,13 +313,17 @@ pub async fn account_of(
 }
 
 /// The account of somebody whom a trusted issuer's access token names; it is made, if there is none. Such a token is for
-/// calling, and not for signing in: it opens no account that was made in another way, and gives none an address.
+/// calling, and not for signing in: it opens no account that was made in another way, and gives none an address. One of
+/// before its owner left makes none: an app that still has it is not them, coming back.
 pub async fn provision(accounts: &impl Identities, vouched: &Vouched, now: Timestamp) -> Result<Account> {
     for _ in 0..MOST_TRIES {
-        if let Some(account) = accounts.find(&vouched.identity).await? {
-            return Ok(account);
-        }
-        if let Some(account) = register(accounts, vouched, None, now).await? {
+        let left_at = match accounts.find(&vouched.identity).await? {
+            Holder::Account(account) => return Ok(account),
+            Holder::Left(at) if vouched.issued_at <= at => return Err(account_closed().into()),
+            Holder::Left(at) => Some(at),
+            Holder::Nobody => None,
+        };
+        if let Some(account) = register(accounts, vouched, left_at, None, now).await? {
             return Ok(account);
         }
     }
@@ -317,6 +332,11 @@ pub async fn provision(accounts: &impl Identities, vouched: &Vouched, now: Times
 
 /// How often it is looked again, where others come in between.
 const MOST_TRIES: usize = 4;
+
+fn account_closed() -> Refusal {
+    let detail = "the account was closed after this access token was made: sign in again for a new one";
+    Refusal::new(Kind::Unauthenticated, "account_closed", detail)
+}
 
 fn email_not_proven() -> Refusal {
     let detail =
@@ -328,6 +348,7 @@ fn email_not_proven() -> Refusal {
 async fn register(
     accounts: &impl Identities,
     vouched: &Vouched,
+    left_at: Option<Timestamp>,
     email: Option<&EmailAddress>,
     now: Timestamp,
 ) -> Result<Option<Account>> {
@@ -338,6 +359,7 @@ async fn register(
             email: email.cloned(),
             email_verified: email.is_some(),
             username: username.clone(),
+            former_username: None,
             password: None,
             roles: vec![Role::User],
             created_at: now,
@@ -345,7 +367,7 @@ async fn register(
         let mut profile = Profile::new(account.user_id, username, email.cloned());
         profile.first_name.clone_from(&vouched.name.first);
         profile.last_name.clone_from(&vouched.name.last);
-        match accounts.register(&account, &vouched.identity, &profile).await? {
+        match accounts.register(&account, &vouched.identity, left_at, &profile).await? {
             NewIdentity::Stored => return Ok(Some(account)),
             NewIdentity::Taken | NewIdentity::EmailTaken => return Ok(None),
             NewIdentity::UsernameTaken => {}
@@ -418,6 +440,7 @@ mod tests {
     fn vouched(preferred: Option<&str>, name: &str, email: Option<&str>) -> Vouched {
         Vouched {
             identity: Identity::new("https://issuer.example", "1").unwrap(),
+            issued_at: crate::time::now(),
             email: email.map(|email| email.parse().unwrap()),
             email_verified: true,
             preferred_username: preferred.map(str::to_owned),

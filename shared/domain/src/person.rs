@@ -347,7 +347,8 @@ pub trait Profiles: Sync {
 /// Changes people.
 pub trait ProfileEditor: Profiles {
     /// Puts `new` in the place of `old`, if that is still how it is, and with it what the person is found by. Another
-    /// username is taken in the same transaction, also in the account, and the one before is free.
+    /// username is taken in the same transaction, also in the account. The one before is reserved for them, who may take it
+    /// back, for [`FORMER_USERNAME_SECONDS`](crate::account::FORMER_USERNAME_SECONDS); and the one before that is free.
     fn replace(
         &self,
         old: &Profile,
@@ -365,6 +366,8 @@ pub enum Replaced {
     Superseded,
     /// Somebody has this username, or it is reserved for somebody.
     UsernameTaken,
+    /// There is no account to be called so: its owner has left, and the profile goes too.
+    AccountClosed,
 }
 
 /// Removes people.

@@ -7,6 +7,7 @@ use crate::{
     Error, Refusal, Result,
     account::Username,
     error::{Invalid, Kind},
+    friendship::no_such_person,
     ids::UserId,
     input::{Fields, Patch, parsed, text},
     person::{self, Profile, ProfileEditor, Replaced, ShownTo, VISIT_SHARING, Visibility},
@@ -195,6 +196,8 @@ pub async fn update(
                 let detail = "somebody has this name; choose another";
                 return Err(Refusal::new(Kind::Conflict, "username_taken", detail).into());
             }
+            // As when the profile is gone as well, in a moment.
+            Replaced::AccountClosed => return Err(no_such_person().into()),
         }
     }
     Err(Error::unavailable("people", "a profile is changed by many at once"))

@@ -16,8 +16,8 @@ use tocsin_domain::{
     Result,
     access_token::{Caller, TokenVerifier},
     identity::Identity,
-    outside_sign_in::{self, OutsideTokens as _},
-    time,
+    outside_sign_in::{self, OutsideTokens as _, Vouched},
+    time::{self, Timestamp},
 };
 use tokio::time::Instant;
 
@@ -62,18 +62,19 @@ impl Setting for Callers {
 struct Others {
     issuers: TrustedIssuers,
     people: Newcomers,
-    known: Mutex<HashMap<Identity, (Caller, Instant)>>,
+    /// By identity, and when the token was made: it may be another account's by a later one.
+    known: Mutex<HashMap<(Identity, Timestamp), (Caller, Instant)>>,
 }
 
-/// How long it is kept in mind who somebody is: for as long, other roles and another name go unnoticed.
+/// How long it is kept in mind who somebody is: for as long, other roles and another name go unnoticed, and that they left.
 const KEPT: Duration = Duration::from_mins(5);
-/// How many people are kept in mind.
+/// How many tokens are kept in mind.
 const MOST_KEPT: usize = 1_000;
 
 impl Others {
     async fn of_token(&self, token: &str) -> Result<Option<Caller>> {
         let Some(vouched) = self.issuers.verify(token, time::now()).await? else { return Ok(None) };
-        if let Some(caller) = self.known(&vouched.identity) {
+        if let Some(caller) = self.known(&vouched) {
             return Ok(Some(caller));
         }
         // A storage's work is a large future, too large to be part of every request's.
@@ -84,21 +85,22 @@ impl Others {
             session_id: None,
             roles: account.roles,
         };
-        self.keep(vouched.identity, caller.clone());
+        self.keep(vouched, caller.clone());
         Ok(Some(caller))
     }
 
-    fn known(&self, identity: &Identity) -> Option<Caller> {
+    fn known(&self, vouched: &Vouched) -> Option<Caller> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(identity).filter(|(_, since)| since.elapsed() < KEPT).map(|(caller, _)| caller.clone())
+        let of_token = known.get(&(vouched.identity.clone(), vouched.issued_at));
+        of_token.filter(|(_, since)| since.elapsed() < KEPT).map(|(caller, _)| caller.clone())
     }
 
-    fn keep(&self, identity: Identity, caller: Caller) {
+    fn keep(&self, vouched: Vouched, caller: Caller) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_KEPT {
             known.clear();
         }
-        known.insert(identity, (caller, Instant::now()));
+        known.insert((vouched.identity, vouched.issued_at), (caller, Instant::now()));
     }
 }
 

@@ -64,7 +64,7 @@ fn refused(refusal: &Refusal, request_id: &str) -> Response {
     match (refusal.kind, refusal.code) {
         // RFC 9110, 15.5.2 asks for it; RFC 6750, 3.1 names an error only where a token was sent. (A session token that is
         // missing is answered as one that is not good.)
-        (Kind::Unauthenticated, "token_invalid" | "session_invalid") => {
+        (Kind::Unauthenticated, "token_invalid" | "account_closed" | "session_invalid") => {
             response.with("www-authenticate", r#"Bearer error="invalid_token""#)
         }
         (Kind::Unauthenticated, _) => response.with("www-authenticate", "Bearer"),
@@ -108,6 +108,7 @@ fn title(code: &str, status: StatusCode) -> &'static str {
         "malformed_json" => "The body is not JSON",
         "token_missing" => "An access token is needed",
         "token_invalid" => "The token is not valid",
+        "account_closed" => "The account was closed",
         "credentials_invalid" => "The email or the password is wrong",
         "session_invalid" => "The session token is not valid",
         "email_not_verified" => "The address is not proved yet",
@@ -206,7 +207,7 @@ mod tests {
             (&json!(401), &json!("Bearer"))
         );
         assert_eq!(body.get("errors"), None);
-        for code in ["token_invalid", "session_invalid"] {
+        for code in ["token_invalid", "account_closed", "session_invalid"] {
             let (invalid, _) = sent(Refusal::new(Kind::Unauthenticated, code, "it is not valid"));
             assert_eq!(invalid["headers"]["www-authenticate"], r#"Bearer error="invalid_token""#, "{code}");
         }

@@ -14,7 +14,6 @@ use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use serde::Deserialize;
 use tocsin_domain::{
     Error, Result,
-    account::Username,
     ids::{ImageId, UserId},
     mail::EmailAddress,
     person::{MOST_AT_ONCE, Profile, ProfileEditor, ProfileEraser, Profiles, Replaced},
@@ -23,7 +22,7 @@ use tocsin_domain::{
     time::Timestamp,
 };
 
-use super::{Action, Item, Table, Transacted, key, keys, number, read_all, text, write, write_all};
+use super::{Action, Item, Table, Transacted, UsersTable, keys, number, read_all, text, write, write_all};
 use crate::aws::failed;
 
 /// People, and what they are found by.
@@ -200,30 +199,14 @@ impl NameIndex for PeopleTable {
 #[derive(Clone, Debug)]
 pub struct PeopleEditor {
     people: PeopleTable,
-    users: Table,
+    users: UsersTable,
 }
 
 impl PeopleEditor {
     /// The tables of these names.
     #[must_use]
     pub fn new(client: &Client, people: impl Into<String>, users: impl Into<String>) -> Self {
-        Self { people: PeopleTable::new(client, people), users: Table::new(client, users, "users") }
-    }
-
-    /// What is done in the accounts for another username: the last action fails where it is somebody's.
-    fn rename(&self, old: &Profile, new: &Profile, now: Timestamp) -> Vec<Action> {
-        let owner = old.user_id;
-        let account = self.users.update(key(format!("user#{owner}")), "SET username = :username");
-        let mut actions = vec![account.on("attribute_exists(pk)").with(":username", text(&new.username))];
-        if old.username.key() != new.username.key() {
-            let free = self.users.delete(username_key(&old.username));
-            actions.push(free.on("user_id = :owner").with(":owner", text(owner)));
-            let mut marker = username_key(&new.username);
-            marker.insert("user_id".to_owned(), text(owner));
-            let take = self.users.put(marker).on("attribute_not_exists(pk) OR expires_at <= :now");
-            actions.push(take.with(":now", number(now.as_second())));
-        }
-        actions
+        Self { people: PeopleTable::new(client, people), users: UsersTable::new(client, users) }
     }
 }
 
@@ -236,13 +219,16 @@ impl Profiles for PeopleEditor {
 impl ProfileEditor for PeopleEditor {
     async fn replace(&self, old: &Profile, new: &Profile, now: Timestamp) -> Result<Replaced> {
         let mut actions = self.people.replace_person(old, new)?;
-        let is_renamed = old.username != new.username;
-        if is_renamed {
-            actions.extend(self.rename(old, new, now));
+        let mut takes_name = false;
+        if old.username != new.username {
+            let renaming = self.users.renaming(old.user_id, &old.username, &new.username, now).await?;
+            let Some(renaming) = renaming else { return Ok(Replaced::AccountClosed) };
+            actions.extend(renaming.actions);
+            takes_name = renaming.takes_name;
         }
         match self.people.table.transact(actions).await? {
             Transacted::Done => Ok(Replaced::Done),
-            Transacted::Cancelled { held } if is_renamed && only_the_last_failed(&held) => {
+            Transacted::Cancelled { held } if takes_name && only_the_last_failed(&held) => {
                 Ok(Replaced::UsernameTaken)
             }
             Transacted::Cancelled { .. } => Ok(Replaced::Superseded),
@@ -269,8 +255,4 @@ fn entry_sk(word: &Word, id: UserId) -> String {
 /// Only words that stand on a shelf have entries.
 fn entry_key(word: &Word, id: UserId) -> Item {
     keys(shelf_pk(word.shelf().unwrap_or_default()), entry_sk(word, id))
-}
-
-fn username_key(username: &Username) -> Item {
-    key(format!("username#{}", username.key()))
 }

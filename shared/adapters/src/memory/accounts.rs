@@ -6,22 +6,23 @@ use tocsin_domain::{
     Refusal, Result,
     access_token::Role,
     account::{
-        Account, AccountFinder, MOST_WAITING, Registered, Registrations, RoleEditor, Username, Verifications,
+        Account, AccountFinder, FORMER_USERNAME_SECONDS, MOST_WAITING, Registered, Registrations, RoleEditor,
+        Username, Verifications,
     },
     departure::AccountCloser,
     email_change::{EmailChangeTokens, EmailChanged, EmailChanges},
     export::IdentityReader,
-    identity::{Identities, Identity, Linked, NewIdentity},
+    identity::{Holder, Identities, Identity, Linked, NewIdentity},
     ids::{SessionId, UserId},
     mail::EmailAddress,
     password::{PasswordHash, PasswordMark},
     password_change::PasswordEditor,
     password_reset::{PasswordResets, ResetTokens},
-    person::Profile,
+    person::{Profile, ProfileEditor, Profiles, Replaced},
     person_search::EmailIndex,
     secret::SecretHash,
     session::{AccountReader, Session, SessionKeeper, SessionPasswords, Sessions},
-    time::Timestamp,
+    time::{self, Timestamp},
 };
 
 use super::{MemoryPeople, Shared};
@@ -46,8 +47,17 @@ struct Users {
     verified: Vec<Account>,
     /// Those that wait for their mail to be answered: the newest last.
     waiting: Vec<Waiting>,
-    identities: HashMap<Identity, UserId>,
+    identities: HashMap<Identity, Held>,
+    /// The names that people had before, and until when each is reserved.
+    former: HashMap<UserId, (Username, Timestamp)>,
     tickets: Vec<Ticket>,
+}
+
+/// Whose an identity is, or since when nobody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    By(UserId),
+    Left(Timestamp),
 }
 
 #[derive(Debug)]
@@ -89,16 +99,29 @@ impl Users {
         tickets.remove(place);
         Some(account)
     }
+
     /// Whether an account has this address; no account has none.
     fn is_verified(&self, email: Option<&EmailAddress>) -> bool {
         email.is_some() && self.verified.iter().any(|account| is_at(account, email))
     }
 
-    /// Whether a name is somebody's, or reserved for another address.
-    fn is_taken(&self, username: &Username, email: Option<&EmailAddress>) -> bool {
-        let same_name = |other: &&Account| other.username.key() == username.key();
-        let mut reserved = self.waiting.iter().map(|waiting| &waiting.account).filter(same_name);
-        self.verified.iter().find(same_name).is_some() || reserved.any(|other| !is_at(other, email))
+    /// Whether a name is somebody's, or reserved for another address, or for who had it before.
+    fn is_taken(&self, username: &Username, email: Option<&EmailAddress>, now: Timestamp) -> bool {
+        let mut reserved = self.waiting_with(username);
+        self.is_anothers(username, None, now) || reserved.any(|other| !is_at(other, email))
+    }
+
+    /// Whether a name is, or was lately, that of an account other than this one.
+    fn is_anothers(&self, username: &Username, owner: Option<UserId>, now: Timestamp) -> bool {
+        let theirs = self.verified.iter().map(|account| (account.user_id, &account.username));
+        let former = self.former.iter().filter(|(_, (_, until))| *until > now);
+        let mut all = theirs.chain(former.map(|(id, (name, _))| (*id, name)));
+        all.any(|(id, name)| Some(id) != owner && name.key() == username.key())
+    }
+
+    fn waiting_with(&self, username: &Username) -> impl Iterator<Item = &Account> {
+        let accounts = self.waiting.iter().map(|waiting| &waiting.account);
+        accounts.filter(|account| account.username.key() == username.key())
     }
 
     /// What would become of a registration.
@@ -106,7 +129,7 @@ impl Users {
         self.waiting.retain(|waiting| waiting.until > now);
         if self.is_verified(email) {
             Registered::EmailTaken
-        } else if self.is_taken(username, email) {
+        } else if self.is_taken(username, email, now) {
             Registered::UsernameTaken
         } else {
             Registered::Stored
@@ -146,7 +169,7 @@ impl Verifications for MemoryUsers {
         let Some(place) = users.waiting.iter().position(good) else { return Ok(None) };
         let account = Account { email_verified: true, ..users.waiting[place].account.clone() };
         if users.is_verified(account.email.as_ref())
-            || users.is_taken(&account.username, account.email.as_ref())
+            || users.is_taken(&account.username, account.email.as_ref(), now)
         {
             return Ok(None);
         }
@@ -186,23 +209,28 @@ impl AccountReader for MemoryUsers {
 }
 
 impl Identities for MemoryUsers {
-    async fn find(&self, identity: &Identity) -> Result<Option<Account>> {
+    async fn find(&self, identity: &Identity) -> Result<Holder> {
         let users = self.users.lock();
-        let owner = users.identities.get(identity);
-        Ok(users.verified.iter().find(|account| Some(&account.user_id) == owner).cloned())
+        let owner = match users.identities.get(identity) {
+            None => return Ok(Holder::Nobody),
+            Some(Held::Left(at)) => return Ok(Holder::Left(*at)),
+            Some(Held::By(owner)) => owner,
+        };
+        let account = users.verified.iter().find(|account| account.user_id == *owner).cloned();
+        Ok(account.map_or(Holder::Nobody, Holder::Account))
     }
 
     async fn link(&self, identity: &Identity, account: &Account) -> Result<Linked> {
         let mut users = self.users.lock();
         let id = account.user_id;
-        if users.identities.get(identity).is_some_and(|owner| *owner != id) {
+        if matches!(users.identities.get(identity), Some(Held::By(owner)) if *owner != id) {
             return Ok(Linked::Taken);
         }
         let same = |other: &Account| other.user_id == id && other.email == account.email;
         if !users.verified.iter().any(same) {
             return Ok(Linked::Superseded);
         }
-        users.identities.insert(identity.clone(), id);
+        users.identities.insert(identity.clone(), Held::By(id));
         Ok(Linked::Done)
     }
 
@@ -210,20 +238,21 @@ impl Identities for MemoryUsers {
         &self,
         account: &Account,
         identity: &Identity,
+        left_at: Option<Timestamp>,
         profile: &Profile,
     ) -> Result<NewIdentity> {
         let mut users = self.users.lock();
         users.waiting.retain(|waiting| waiting.until > account.created_at);
-        if users.identities.contains_key(identity) {
+        if users.identities.get(identity).copied() != left_at.map(Held::Left) {
             return Ok(NewIdentity::Taken);
         }
-        if users.is_taken(&account.username, account.email.as_ref()) {
+        if users.is_taken(&account.username, account.email.as_ref(), account.created_at) {
             return Ok(NewIdentity::UsernameTaken);
         }
         if users.is_verified(account.email.as_ref()) {
             return Ok(NewIdentity::EmailTaken);
         }
-        users.identities.insert(identity.clone(), account.user_id);
+        users.identities.insert(identity.clone(), Held::By(account.user_id));
         users.verified.push(account.clone());
         let _ = self.people.add(profile);
         Ok(NewIdentity::Stored)
@@ -320,7 +349,7 @@ impl RoleEditor for MemoryUsers {
 impl IdentityReader for MemoryUsers {
     async fn of(&self, owner: UserId) -> Result<Vec<Identity>> {
         let users = self.users.lock();
-        let own = users.identities.iter().filter(|(_, user_id)| **user_id == owner);
+        let own = users.identities.iter().filter(|(_, held)| **held == Held::By(owner));
         Ok(own.map(|(identity, _)| identity.clone()).collect())
     }
 }
@@ -329,8 +358,45 @@ impl AccountCloser for MemoryUsers {
     async fn close(&self, id: UserId) -> Result<()> {
         let mut users = self.users.lock();
         users.verified.retain(|account| account.user_id != id);
-        users.identities.retain(|_, owner| *owner != id);
+        users.former.remove(&id);
+        for held in users.identities.values_mut().filter(|held| **held == Held::By(id)) {
+            *held = Held::Left(time::now());
+        }
         Ok(())
+    }
+}
+
+impl Profiles for MemoryUsers {
+    async fn get(&self, ids: &[UserId]) -> Result<Vec<Profile>> {
+        self.people.get(ids).await
+    }
+}
+
+impl ProfileEditor for MemoryUsers {
+    async fn replace(&self, old: &Profile, new: &Profile, now: Timestamp) -> Result<Replaced> {
+        let mut users = self.users.lock();
+        let (id, takes_name) = (old.user_id, old.username.key() != new.username.key());
+        users.waiting.retain(|waiting| waiting.until > now);
+        let is_reserved = users.waiting_with(&new.username).next().is_some();
+        if takes_name && (is_reserved || users.is_anothers(&new.username, Some(id), now)) {
+            return Ok(Replaced::UsernameTaken);
+        }
+        let Users { verified, former, .. } = &mut *users;
+        let account = verified.iter_mut().find(|account| account.user_id == id);
+        if account.is_none() && old.username != new.username {
+            return Ok(Replaced::AccountClosed);
+        }
+        if !self.people.replace(old, new) {
+            return Ok(Replaced::Superseded);
+        }
+        if let Some(account) = account {
+            account.username = new.username.clone();
+            if takes_name {
+                account.former_username = Some(old.username.clone());
+                former.insert(id, (old.username.clone(), time::after(now, FORMER_USERNAME_SECONDS)));
+            }
+        }
+        Ok(Replaced::Done)
     }
 }
 

@@ -6,15 +6,14 @@ use tocsin_domain::{
     Result,
     ids::{ImageId, UserId},
     mail::EmailAddress,
-    person::{Profile, ProfileEditor, ProfileEraser, Profiles, Replaced},
+    person::{Profile, ProfileEraser, Profiles},
     person_search::{NameEntries, NameEntry, NameIndex, NamePlace, Word},
     profile_image::{ImageEditor, ImageStore, StoredImage},
-    time::{self, Timestamp},
 };
 
 use super::Shared;
 
-/// People, each of whose usernames is theirs alone.
+/// People, by themselves: that a username is one person's alone is for their accounts.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryPeople {
     people: Shared<BTreeMap<UserId, Profile>>,
@@ -36,6 +35,13 @@ impl MemoryPeople {
             (profile.email, profile.revision) = (Some(email.clone()), profile.revision + 1);
         }
     }
+
+    /// Puts `new` in the place of `old`, if that is still how it is; answers whether it was.
+    pub(crate) fn replace(&self, old: &Profile, new: &Profile) -> bool {
+        let mut people = self.people.lock();
+        let there = people.get_mut(&old.user_id).filter(|there| there.revision == old.revision);
+        there.map(|there| *there = new.clone()).is_some()
+    }
 }
 
 impl Profiles for MemoryPeople {
@@ -45,25 +51,10 @@ impl Profiles for MemoryPeople {
     }
 }
 
-impl ProfileEditor for MemoryPeople {
-    async fn replace(&self, old: &Profile, new: &Profile, _: Timestamp) -> Result<Replaced> {
-        let mut people = self.people.lock();
-        let same_name = |other: &Profile| other.username.key() == new.username.key();
-        if people.values().any(|other| other.user_id != old.user_id && same_name(other)) {
-            return Ok(Replaced::UsernameTaken);
-        }
-        let Some(there) = people.get_mut(&old.user_id).filter(|there| there.revision == old.revision) else {
-            return Ok(Replaced::Superseded);
-        };
-        *there = new.clone();
-        Ok(Replaced::Done)
-    }
-}
-
 impl ImageEditor for MemoryPeople {
     async fn set_image(&self, old: &Profile, image: Option<ImageId>) -> Result<bool> {
         let new = Profile { image, revision: old.revision + 1, ..old.clone() };
-        Ok(self.replace(old, &new, time::now()).await? == Replaced::Done)
+        Ok(self.replace(old, &new))
     }
 }
 

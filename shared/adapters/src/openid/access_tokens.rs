@@ -1,5 +1,7 @@
 //! Access tokens of trusted issuers, which are taken as our own are.
 
+use std::time::Duration;
+
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
@@ -9,11 +11,14 @@ use serde::Deserialize;
 use tocsin_domain::{
     Result,
     identity::Identity,
-    outside_sign_in::{OutsideTokens, PersonName, Vouched},
+    outside_sign_in::{MOST_OF_TOKEN_AGE_SECONDS, OutsideTokens, PersonName, Vouched},
     time::Timestamp,
 };
 
-use super::{LEEWAY_SECONDS, Provider, provider::Known};
+use super::{LEEWAY_SECONDS, Provider, made_lately, provider::Known};
+
+/// Until when it matters who has left.
+const MOST_OF_AGE: Duration = Duration::from_secs(MOST_OF_TOKEN_AGE_SECONDS);
 
 /// Issuers whose access tokens are trusted as our own.
 #[derive(Debug, Default)]
@@ -82,6 +87,8 @@ impl AccessTokenKey {
 #[derive(Deserialize)]
 struct AccessTokenClaims {
     sub: String,
+    /// When it was made, in seconds of the epoch, and parts of one (RFC 7519, 2 and 4.1.6).
+    iat: f64,
     /// Whom it is for. Whether it is one of ours is for the verifier.
     aud: Option<Audience>,
     /// Whom it is for, where Cognito leaves `aud` out.
@@ -124,21 +131,21 @@ impl TrustedIssuers {
 }
 
 impl OutsideTokens for TrustedIssuers {
-    async fn verify(&self, token: &str, _: Timestamp) -> Result<Option<Vouched>> {
+    async fn verify(&self, token: &str, now: Timestamp) -> Result<Option<Vouched>> {
         // Not verified: it only tells whose keys to look at, of those that we trust.
         let Ok(Issued { iss }) = jsonwebtoken::dangerous::insecure_decode_claims(token) else {
             return Ok(None);
         };
         let mut issuers = self.issuers.iter();
         match issuers.find(|trusted| trusted.provider.issuer.as_str() == iss) {
-            Some(issuer) => issuer.verify(token).await,
+            Some(issuer) => issuer.verify(token, now).await,
             None => Ok(None),
         }
     }
 }
 
 impl TrustedIssuer {
-    async fn verify(&self, token: &str) -> Result<Option<Vouched>> {
+    async fn verify(&self, token: &str, now: Timestamp) -> Result<Option<Vouched>> {
         // A token that names no algorithm that we know, or no key, is nobody's: nobody is asked about it.
         let Ok(header) = jsonwebtoken::decode_header(token) else { return Ok(None) };
         let Some(id) = header.kid else { return Ok(None) };
@@ -150,7 +157,7 @@ impl TrustedIssuer {
             }
         }
         let mut keys = known.keys.iter().filter(|key| key.id == id);
-        Ok(keys.find_map(|key| self.claims(token, key)).and_then(|claims| self.vouched(claims)))
+        Ok(keys.find_map(|key| self.claims(token, key)).and_then(|claims| self.vouched(claims, now)))
     }
 
     fn claims(&self, token: &str, key: &AccessTokenKey) -> Option<AccessTokenClaims> {
@@ -175,9 +182,16 @@ impl TrustedIssuer {
         for_calling && (claims.aud.is_some() || client.is_some_and(|client| self.audiences.contains(client)))
     }
 
-    fn vouched(&self, claims: AccessTokenClaims) -> Option<Vouched> {
+    fn vouched(&self, claims: AccessTokenClaims, now: Timestamp) -> Option<Vouched> {
+        let since_epoch = Duration::try_from_secs_f64(claims.iat).ok()?;
+        let issued_at = Timestamp::UNIX_EPOCH.checked_add(since_epoch).ok()?;
+        if let Err(error) = made_lately(issued_at.as_second(), Some(MOST_OF_AGE), now) {
+            tracing::debug!(issuer = self.provider.issuer.as_str(), error, "an access token is refused");
+            return None;
+        }
         Some(Vouched {
             identity: Identity::new(self.provider.issuer.as_str(), claims.sub).ok()?,
+            issued_at,
             email: None,
             email_verified: false,
             preferred_username: claims.preferred_username.or(claims.username),

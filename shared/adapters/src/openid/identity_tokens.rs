@@ -22,7 +22,7 @@ use tocsin_domain::{
 };
 
 use super::{
-    LEEWAY_SECONDS, Provider,
+    Provider, made_lately,
     provider::{Known, SERVICE},
 };
 use crate::aws::{failed, with_causes};
@@ -95,6 +95,7 @@ impl Provider {
         let email = claims.email().map(|email| email.parse());
         Some(Vouched {
             identity: Identity::new(self.issuer.as_str(), claims.subject().as_str()).ok()?,
+            issued_at: Timestamp::from_second(claims.issue_time().timestamp()).ok()?,
             // An address that we cannot read is none.
             email: email.and_then(Result::ok),
             email_verified: claims.email_verified() == Some(true),
@@ -124,12 +125,6 @@ impl NonceVerifier for ThisNonce<'_> {
     fn verify(self, nonce: Option<&Nonce>) -> Result<(), String> {
         self.0.map_or(Ok(()), |wanted| wanted.verify(nonce))
     }
-}
-
-fn made_lately(made: i64, max_age: Option<Duration>, now: Timestamp) -> Result<(), String> {
-    let age = now.as_second().saturating_sub(made);
-    let most = max_age.map_or(i64::MAX, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
-    if (-LEEWAY_SECONDS..=most).contains(&age) { Ok(()) } else { Err(format!("made {age} s ago")) }
 }
 
 /// Signs people in on the web with an issuer.
