@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use tocsin_adapters::memory::{
     MemoryMailer, MemoryRateLimiter, MemoryResetQueue, MemorySessions, MemoryUsers,
 };
+use tocsin_conformance::fixtures;
 use tocsin_domain::{
     Error, Refusal, Result,
-    access_token::{Caller, Role, TokenSigner, TokenVerifier},
+    access_token::{Caller, Role, TokenSigner},
     account::{self, Account, AccountFinder, Credentials, Registration},
     email_change::{self, EmailChange},
     error::Kind,
@@ -26,14 +27,6 @@ use tocsin_domain::{
     time::{self, Timestamp},
 };
 
-/// A key for this test alone: 32 zeros.
-const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----
-MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
------END PRIVATE KEY-----
-";
-const JWKS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "test",
-    "x": "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik"}]}"#;
-const ISSUER: &str = "https://tocsin.example";
 const EMAIL: &str = "ada@example.org";
 
 struct Town {
@@ -53,7 +46,7 @@ impl Town {
             mailer: MemoryMailer::default(),
             resets: MemoryResetQueue::default(),
             limiter: MemoryRateLimiter::default(),
-            signer: TokenSigner::new(&PRIVATE_KEY.into(), JWKS, ISSUER).unwrap(),
+            signer: fixtures::token_signer(),
         }
     }
 
@@ -88,7 +81,7 @@ impl Town {
 
     /// Whose access token it is.
     fn caller(tokens: &Tokens) -> Caller {
-        TokenVerifier::new(JWKS, ISSUER).unwrap().verify(&tokens.access_token).unwrap()
+        fixtures::token_verifier().verify(&tokens.access_token).unwrap()
     }
 
     async fn sessions_of(&self, caller: &Caller) -> Vec<SessionView> {

@@ -366,6 +366,7 @@ pub async fn sessions(sessions: &(impl Sessions + SessionPasswords)) {
         current: first.clone(),
         previous: None,
         password: Some(PasswordHash("$argon2id$…".to_owned()).mark()),
+        kept_for: Vec::new(),
         origin: Origin::new(Some("tocsin-app/1.0"), "192.0.2.1"),
         created_at: now,
         last_used_at: now,
@@ -391,12 +392,22 @@ pub async fn sessions(sessions: &(impl Sessions + SessionPasswords)) {
     assert_eq!(sessions.get(owner, id, now).await.unwrap().as_ref(), Some(&rotated));
 
     // Its password is changed while it is renewed: neither undoes the other.
-    let mark = PasswordHash("$argon2id$another".to_owned()).mark();
+    let (mark, other) = (hash("another").mark(), hash("other").mark());
     sessions.keep_for(owner, id, &mark).await.unwrap();
     let again = Session { current: third.clone(), previous: None, ..rotated.clone() };
     assert!(sessions.rotate(&second, &again).await.unwrap());
-    let again = Session { password: Some(mark.clone()), ..again };
+    let again = Session { kept_for: vec![mark.clone()], ..again };
     assert_eq!(sessions.get(owner, id, now).await.unwrap().as_ref(), Some(&again));
+    // Two changes at once, of which one does not come about; and what is not there is forgotten.
+    sessions.keep_for(owner, id, &other).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(sessions.get(owner, id, now).await.unwrap().unwrap().kept_for.len(), 2);
+        sessions.keep_for(owner, id, &other).await.unwrap();
+    }
+    for _ in 0..2 {
+        sessions.forget(owner, id, &other).await.unwrap();
+        assert_eq!(sessions.get(owner, id, now).await.unwrap().as_ref(), Some(&again));
+    }
 
     // The one used last comes first; those of others, and those that have ended, are not among them.
     let other = |user_id, seconds| Session {
@@ -419,6 +430,7 @@ pub async fn sessions(sessions: &(impl Sessions + SessionPasswords)) {
     assert!(!sessions.end(owner, id).await.unwrap());
     assert_eq!(sessions.get(owner, id, now).await.unwrap(), None);
     sessions.keep_for(owner, id, &mark).await.unwrap();
+    sessions.forget(owner, id, &mark).await.unwrap();
     assert!(!sessions.rotate(&third, &rotated).await.unwrap(), "what has ended is not begun again");
     assert_eq!(sessions.of(owner, gone.expires_at).await.unwrap(), [newer, older]);
 }

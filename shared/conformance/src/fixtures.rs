@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use tocsin_domain::{
+    access_token::{TokenSigner, TokenVerifier},
     audience,
     category::CategoryName,
     ids::{PostId, SubscriptionId, UserId},
@@ -15,6 +16,27 @@ use tocsin_domain::{
 #[must_use]
 pub fn user() -> UserId {
     UserId::new(time::now())
+}
+
+/// A key for tests alone: 32 zeros.
+const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+-----END PRIVATE KEY-----
+";
+const JWKS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "test",
+    "x": "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik"}]}"#;
+const ISSUER: &str = "https://tocsin.example";
+
+/// What makes access tokens.
+#[must_use]
+pub fn token_signer() -> TokenSigner {
+    TokenSigner::new(&PRIVATE_KEY.into(), JWKS, ISSUER).unwrap()
+}
+
+/// What verifies them.
+#[must_use]
+pub fn token_verifier() -> TokenVerifier {
+    TokenVerifier::new(JWKS, ISSUER).unwrap()
 }
 
 /// A category.

@@ -68,18 +68,25 @@ pub async fn change(
     let common = change.new.must_not_be_common_of(&account);
     common.map_err(|common| Refusal::invalid(vec![common.at("/new_password")]))?;
     let new = change.new.hash()?;
-    if !accounts.set_password(owner, old, &new).await? {
-        return Err(password_wrong("/current_password").into());
+    // First, so that there is no instant at which this session is not good. Should the password not change, no account ever
+    // has this one: each hash has a salt of its own.
+    if let Some(current) = caller.session_id {
+        sessions.keep_for(owner, current, &new.mark()).await?;
     }
-    // From here on the other sessions are of no use, whatever happens.
-    let kept = async {
+    let is_changed = accounts.set_password(owner, old, &new).await?;
+    // Of the two, one is no account's (any more). From here on the other sessions are of no use, whatever happens.
+    let void = if is_changed { old.mark() } else { new.mark() };
+    let tidied = async {
         if let Some(current) = caller.session_id {
-            sessions.keep_for(owner, current, &new.mark()).await?;
+            sessions.forget(owner, current, &void).await?;
         }
-        session::end_all(sessions, owner, caller.session_id, now).await
+        if is_changed { session::end_all(sessions, owner, caller.session_id, now).await } else { Ok(()) }
     };
-    if let Err(error) = kept.await {
-        tracing::warn!(%error, user_id = %owner, "the session was not kept, or sessions without use are still listed");
+    if let Err(error) = tidied.await {
+        tracing::warn!(%error, user_id = %owner, "sessions without use, or marks of passwords, are still kept");
+    }
+    if !is_changed {
+        return Err(password_wrong("/current_password").into());
     }
     mail::tell(mailer, &account, |email| Mail::password_changed(email, &account.username, now)).await;
     Ok(())

@@ -6,7 +6,8 @@
 //!
 //! A session is good for as long as its account has the password that it had when the session began. So a change of the
 //! password ends them all in one write, and also one that is being begun with the old password at that instant; to delete
-//! them is only tidying.
+//! them is only tidying. The session in which its owner changes the password is kept for the new one before the account has
+//! it: so it is good all the time, however it is renewed meanwhile.
 
 use std::{cmp::Reverse, fmt, future::Future};
 
@@ -74,8 +75,10 @@ pub struct Session {
     pub current: SecretHash,
     /// The hash of the one before, and until when it is still answered.
     pub previous: Option<(SecretHash, Timestamp)>,
-    /// Which password the account had when it began; with another one it is not good any more.
+    /// Which password the account had when it began; with another one it is not good any more,
     pub password: Option<PasswordMark>,
+    /// unless that is one of these, which its owner chose in this session: the last one, and those that are being chosen.
+    pub kept_for: Vec<PasswordMark>,
     /// From where it was used last.
     pub origin: Origin,
     /// When it began.
@@ -87,9 +90,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether it began with the password that the account has now.
+    /// Whether it began with the password that the account has now, or is kept for it.
     fn is_good_for(&self, account: &Account) -> bool {
-        self.password == account.password_mark()
+        let mark = account.password_mark();
+        self.password == mark || mark.is_some_and(|mark| self.kept_for.contains(&mark))
     }
 }
 
@@ -119,8 +123,15 @@ pub trait SessionKeeper: Sync {
 
 /// Keeps a session that its owner changes the password in.
 pub trait SessionPasswords: SessionKeeper {
-    /// Notes that a session, if it is there, is good for another password.
+    /// Notes that a session, if it is there, is good for another password besides.
     fn keep_for(
+        &self,
+        owner: UserId,
+        id: SessionId,
+        password: &PasswordMark,
+    ) -> impl Future<Output = Result<()>> + Send;
+    /// Takes that back.
+    fn forget(
         &self,
         owner: UserId,
         id: SessionId,
@@ -197,6 +208,7 @@ pub async fn begin(
         current: secret.hash(),
         previous: None,
         password: account.password_mark(),
+        kept_for: Vec::new(),
         origin: origin.clone(),
         created_at: now,
         last_used_at: now,
@@ -228,12 +240,19 @@ pub async fn renew(
     let SessionToken { user_id, session_id, secret } = token;
     let presented = secret.hash();
     // Before anything changes: a renewal that fails here can be tried again with the same token, however late.
-    let account = accounts.get(*user_id).await?.ok_or_else(invalid)?;
-    // A second round only where another renewal came in between.
-    for _ in 0..2 {
+    let mut account = accounts.get(*user_id).await?.ok_or_else(invalid)?;
+    // Another round only where another renewal, or another password, came in between.
+    for _ in 0..MOST_TRIES {
         let session = sessions.get(*user_id, *session_id, now).await?.ok_or_else(invalid)?;
         if !session.is_good_for(&account) {
-            return Err(invalid().into());
+            // Unless the account got another password after it was read. None comes twice, so where it has the same, it had it
+            // also when the session was read.
+            let read = account.password_mark();
+            account = accounts.get(*user_id).await?.ok_or_else(invalid)?;
+            if account.password_mark() == read {
+                return Err(invalid().into());
+            }
+            continue;
         }
         let next = secret.successor(&session.salt);
         if session.current == presented {
@@ -257,6 +276,9 @@ pub async fn renew(
     }
     Err(crate::Error::unavailable("sessions", "a session is renewed by many at once"))
 }
+
+/// How often it is looked again, where others come in between.
+const MOST_TRIES: usize = 3;
 
 /// A session, as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

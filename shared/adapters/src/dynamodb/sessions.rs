@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use serde::{Deserialize, Serialize};
 use tocsin_domain::{
     Error, Result,
@@ -37,6 +37,9 @@ struct Record {
     previous_hash: Option<String>,
     previous_until: Option<Timestamp>,
     password_mark: Option<PasswordMark>,
+    /// A set, which is written by itself.
+    #[serde(default, skip_serializing)]
+    kept_for: Vec<PasswordMark>,
     device: Option<String>,
     #[serde(default)]
     address: String,
@@ -119,10 +122,28 @@ impl SessionPasswords for SessionsTable {
         let request = self
             .table
             .update_item(keys(owner, id))
-            .update_expression("SET password_mark = :mark")
+            .update_expression("ADD kept_for :marks")
             .condition_expression("attribute_exists(pk)")
-            .expression_attribute_values(":mark", write("a password's mark", password)?);
+            .expression_attribute_values(":marks", set_of(password)?);
         self.table.held(request.send().await).map(drop)
+    }
+
+    async fn forget(&self, owner: UserId, id: SessionId, password: &PasswordMark) -> Result<()> {
+        let request = self
+            .table
+            .update_item(keys(owner, id))
+            .update_expression("DELETE kept_for :marks")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":marks", set_of(password)?);
+        self.table.held(request.send().await).map(drop)
+    }
+}
+
+/// A set with this mark alone.
+fn set_of(mark: &PasswordMark) -> Result<AttributeValue> {
+    match write("a password's mark", mark)? {
+        AttributeValue::S(mark) => Ok(AttributeValue::Ss(vec![mark])),
+        _ => Err(Error::unreadable("a password's mark", "it is no text")),
     }
 }
 
@@ -133,6 +154,7 @@ fn item(session: &Session) -> Result<Item> {
         previous_hash: session.previous.as_ref().map(|(hash, _)| hash.encode()),
         previous_until: session.previous.as_ref().map(|(_, until)| *until),
         password_mark: session.password.clone(),
+        kept_for: Vec::new(),
         device: session.origin.device.clone(),
         address: session.origin.address.clone(),
         created_at: session.created_at,
@@ -155,6 +177,7 @@ fn session(user_id: UserId, session_id: SessionId, record: Record) -> Result<Ses
         current: SecretHash::decode(&record.current_hash).ok_or_else(unreadable)?,
         previous: previous_hash.zip(record.previous_until),
         password: record.password_mark,
+        kept_for: record.kept_for,
         origin: Origin { device: record.device, address: record.address },
         created_at: record.created_at,
         last_used_at: record.last_used_at.unwrap_or(record.created_at),

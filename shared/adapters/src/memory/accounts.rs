@@ -421,7 +421,8 @@ impl Sessions for MemorySessions {
         let session =
             sessions.get_mut(&(new.user_id, new.session_id)).filter(|session| session.current == *old);
         let rotated = |session: &mut Session| {
-            *session = Session { password: session.password.clone(), ..new.clone() };
+            let (password, kept_for) = (session.password.clone(), session.kept_for.clone());
+            *session = Session { password, kept_for, ..new.clone() };
         };
         Ok(session.map(rotated).is_some())
     }
@@ -443,8 +444,17 @@ impl SessionKeeper for MemorySessions {
 
 impl SessionPasswords for MemorySessions {
     async fn keep_for(&self, owner: UserId, id: SessionId, password: &PasswordMark) -> Result<()> {
+        if let Some(session) = self.sessions.lock().get_mut(&(owner, id))
+            && !session.kept_for.contains(password)
+        {
+            session.kept_for.push(password.clone());
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, owner: UserId, id: SessionId, password: &PasswordMark) -> Result<()> {
         if let Some(session) = self.sessions.lock().get_mut(&(owner, id)) {
-            session.password = Some(password.clone());
+            session.kept_for.retain(|mark| mark != password);
         }
         Ok(())
     }
