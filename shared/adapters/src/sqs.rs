@@ -1,12 +1,10 @@
 //! Jobs in SQS: pushes, mails for other passwords, and departures.
 
-use std::time::Duration;
-
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
     Error, Result,
-    departure::{Departure, DepartureQueue},
+    departure::{DepartureJob, DepartureQueue},
     password_reset::{ResetQueue, ResetRequest},
     push::{PushJob, PushQueue},
 };
@@ -106,15 +104,10 @@ impl SqsDepartureQueue {
     }
 }
 
-/// The longest that SQS holds a message back, in seconds: a quarter of an hour.
-const MOST_DELAY: i32 = 15 * 60;
-
 impl DepartureQueue for SqsDepartureQueue {
-    async fn enqueue(&self, departure: &Departure, delay: Duration) -> Result<()> {
-        let body =
-            serde_json::to_string(departure).map_err(|error| Error::unreadable("a departure", error))?;
-        let delay = i32::try_from(delay.as_secs()).unwrap_or(MOST_DELAY).min(MOST_DELAY);
-        let request = self.client.send_message().queue_url(&self.url).message_body(body).delay_seconds(delay);
+    async fn enqueue(&self, job: &DepartureJob) -> Result<()> {
+        let body = serde_json::to_string(job).map_err(|error| Error::unreadable("a departure", error))?;
+        let request = self.client.send_message().queue_url(&self.url).message_body(body);
         request.send().await.map_err(failed("the queue of departures"))?;
         Ok(())
     }

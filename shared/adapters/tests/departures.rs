@@ -1,106 +1,163 @@
-//! A departure over the adapters in memory: again, late, with many posts, and with a part that fails.
+//! Departures: the table, and the job over the adapters in memory: again, late, lost, with many posts, and with a part that
+//! fails.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
 
-use std::time::Duration;
+mod storage;
 
-use tocsin_adapters::memory::{MemoryDepartureQueue, MemoryPostLog, MemoryPosts};
-use tocsin_conformance::fixtures;
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
+
+use storage::storage_of;
+use tocsin_adapters::{
+    dynamodb::DeparturesTable,
+    memory::{
+        MemoryDeliveries, MemoryDepartureQueue, MemoryDepartures, MemoryInboxes, MemoryPostLog, MemoryPosts,
+        MemoryUsers,
+    },
+};
+use tocsin_conformance::{departures, fixtures};
 use tocsin_domain::{
-    Error,
-    departure::{Departing, Departure, PostsLeft, Round, Step, step},
-    ids::PostId,
+    Error, Result,
+    access_token::{Caller, Role},
+    departure::{
+        self, Departing, Departure, DepartureJob, DepartureProgress as _, DepartureQueue,
+        DepartureSchedule as _, Departures as _, PostsLeft, Round, Step, step,
+    },
+    ids::{PostId, SubscriptionId, UserId},
+    notification::{Because, Inbox as _, Inboxes as _, Notification},
     post::{Author, Post},
     post_log::{Change, PostChange},
     posts::{self, PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
+    push::{Deliveries as _, DeliveryEraser, DeliveryReader as _, Outcome, PushKey},
     time::{self, Timestamp},
 };
 
-#[derive(Default)]
-struct Town {
-    posts: MemoryPosts,
-    log: MemoryPostLog,
-    queue: MemoryDepartureQueue,
+#[tokio::test]
+async fn in_memory() {
+    departures::progress(&MemoryDepartures::default()).await;
+    departures::schedule(&MemoryDepartures::default()).await;
 }
 
-impl Town {
-    /// Takes everything that waits, as if its time had come at `now`, until nothing waits; answers how often.
-    async fn run(&self, now: Timestamp, steps: impl Fn() -> Vec<Step<'static>>) -> usize {
-        let Self { posts, log, queue } = self;
-        let departing = Departing { index: posts, posts, log, queue };
-        let mut times = 0;
-        loop {
-            let waiting = queue.take();
-            if waiting.is_empty() {
-                return times;
-            }
-            for (departure, delay) in waiting {
-                if delay > Duration::ZERO && departure.round != Round::First && times > 0 {
-                    // It waits for its round.
-                    queue_again(queue, departure, delay).await;
-                    return times;
-                }
-                departing.go_on(departure, steps(), now).await.unwrap();
-                times += 1;
-            }
+#[tokio::test]
+async fn in_dynamodb() {
+    let client = storage_of(&[("departures", &["pk", "sk", "due"])]).await;
+    departures::progress(&DeparturesTable::new(&client, "departures")).await;
+    departures::schedule(&DeparturesTable::new(&client, "departures")).await;
+}
+
+/// A queue that can be away.
+#[derive(Default)]
+struct Queue {
+    queue: MemoryDepartureQueue,
+    is_away: AtomicBool,
+}
+
+impl DepartureQueue for Queue {
+    async fn enqueue(&self, job: &DepartureJob) -> Result<()> {
+        if self.is_away.load(Relaxed) {
+            return Err(Error::unavailable("the queue", "away"));
         }
+        self.queue.enqueue(job).await
     }
 }
 
-async fn queue_again(queue: &MemoryDepartureQueue, departure: Departure, delay: Duration) {
-    use tocsin_domain::departure::DepartureQueue as _;
-    queue.enqueue(&departure, delay).await.unwrap();
+#[derive(Default)]
+struct Town {
+    users: MemoryUsers,
+    posts: MemoryPosts,
+    log: MemoryPostLog,
+    departures: MemoryDepartures,
+    queue: Queue,
+}
+
+impl Town {
+    async fn depart(&self, user_id: UserId, posts: PostsLeft, now: Timestamp) {
+        let caller =
+            Caller { user_id, username: "ada".to_owned(), session_id: None, roles: vec![Role::User] };
+        departure::depart(&self.departures, &self.queue, &self.users, &caller, posts, now).await.unwrap();
+    }
+
+    /// What the schedule does; answers how many departures it has queued.
+    async fn resume(&self, now: Timestamp) -> usize {
+        departure::resume(&self.departures, &self.queue, now).await.unwrap()
+    }
+
+    async fn go_on(&self, job: DepartureJob, steps: Vec<Step<'_>>, now: Timestamp) -> Result<()> {
+        let Self { posts, log, departures, queue, .. } = self;
+        Departing { index: posts, posts, log, departures, queue }.go_on(job, steps, now).await
+    }
+
+    /// Does everything that is queued, until nothing is; answers how many messages that were.
+    async fn work(&self, now: Timestamp) -> usize {
+        let mut done = 0;
+        loop {
+            let jobs = self.queue.queue.take();
+            if jobs.is_empty() {
+                return done;
+            }
+            for job in jobs {
+                self.go_on(job, Vec::new(), now).await.unwrap();
+                done += 1;
+            }
+        }
+    }
+
+    async fn stored(&self, id: UserId) -> Option<Departure> {
+        self.departures.get(id).await.unwrap()
+    }
 }
 
 fn by(author: &Author) -> Post {
     Post { author: Some(author.clone()), ..fixtures::post() }
 }
 
+fn author() -> Author {
+    Author { user_id: fixtures::user(), username: "ada".to_owned() }
+}
+
+/// In seconds.
+const QUARTER: u64 = 15 * 60;
+const SECOND: u64 = 90 * 60;
+const LAST: u64 = 19 * 24 * 3_600;
+const LEASE: u64 = 6 * 3_600;
+
 #[tokio::test]
 async fn all_posts_change_and_what_is_posted_meanwhile_changes_in_the_last_round() {
     for choice in [PostsLeft::Anonymise, PostsLeft::Remove] {
         let town = Town::default();
-        let author = Author { user_id: fixtures::user(), username: "ada".to_owned() };
+        let author = author();
         let theirs: Vec<Post> = (0..1_230).map(|_| by(&author)).collect();
         let others = fixtures::post();
         town.posts.store(&theirs).await;
         town.posts.store(std::slice::from_ref(&others)).await;
-        let asked_at = time::now();
-        let departure = Departure {
-            user_id: author.user_id,
-            posts: choice,
-            asked_at,
-            round: Round::First,
-            posts_before: None,
-        };
-        queue_again(&town.queue, departure, Duration::ZERO).await;
-        let times = town.run(asked_at, Vec::new).await;
-        assert_eq!(times, 3, "500 posts at a time");
+        let mut now = time::now();
+        town.depart(author.user_id, choice, now).await;
+        assert_eq!(town.work(now).await, 3, "500 posts at a time");
         assert_eq!(town.log.records().len(), theirs.len());
-        let mut before = 0;
 
         // The log is consumed; each time, a post that was under way comes only after it.
         ingest(&town).await;
         let mut late = Vec::new();
-        for round in [Round::Second, Round::Last] {
+        for (round, wait) in [(Round::Second, SECOND), (Round::Last, LAST)] {
             late.push(by(&author));
             town.posts.store(&late[late.len() - 1..]).await;
-            // A round that comes too early waits on.
-            let waiting = town.queue.take();
-            let [(departure, delay)] = waiting.as_slice() else { panic!("{waiting:?}") };
-            let after = round.after_seconds();
-            assert_eq!((departure.round, *delay), (round, Duration::from_secs(after - before)));
-            queue_again(&town.queue, *departure, Duration::ZERO).await;
-            town.run(time::after(asked_at, after - 900), Vec::new).await;
-            let waiting = town.queue.take();
-            let [(departure, delay)] = waiting.as_slice() else { panic!("{waiting:?}") };
-            assert_eq!(*delay, Duration::from_mins(15));
-            queue_again(&town.queue, *departure, Duration::ZERO).await;
-            town.run(time::after(asked_at, after), Vec::new).await;
-            before = after;
+            assert_eq!(town.stored(author.user_id).await.unwrap().round, round);
+            // Too early: neither the schedule nor a message that comes twice begins it.
+            let early = time::after(now, wait - 1);
+            assert_eq!(town.resume(early).await, 0);
+            let records = town.log.records().len();
+            town.go_on(DepartureJob { user_id: author.user_id }, Vec::new(), early).await.unwrap();
+            assert_eq!(town.log.records().len(), records);
+            now = time::after(now, wait);
+            assert_eq!(town.resume(now).await, 1);
+            assert_eq!(town.resume(time::after(now, QUARTER)).await, 0, "it is left to its message");
+            assert_eq!(town.work(now).await, 1);
             ingest(&town).await;
         }
-        assert!(town.queue.take().is_empty(), "there is no further round");
-        ingest(&town).await;
+        assert_eq!(town.stored(author.user_id).await, None, "there is no further round");
+        assert_eq!(town.resume(time::after(now, LAST)).await, 0);
 
         assert!(town.posts.newest(&PlaceKey::By(author.user_id), None, 10).await.unwrap().is_empty());
         let ids: Vec<PostId> = theirs.iter().chain(&late).map(|post| post.post_id).collect();
@@ -135,19 +192,94 @@ async fn ingest(town: &Town) {
 }
 
 #[tokio::test]
-async fn a_part_that_fails_holds_up_no_other_and_the_departure_is_tried_again() {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-    let town = Town::default();
-    let departure = Departure {
-        user_id: fixtures::user(),
-        posts: PostsLeft::Remove,
-        asked_at: time::now(),
-        round: Round::First,
-        posts_before: None,
-    };
+async fn a_departure_whose_message_got_lost_is_queued_by_the_schedule() {
+    let (town, now) = (Town::default(), time::now());
+    let author = author();
+    let theirs: Vec<Post> = (0..700).map(|_| by(&author)).collect();
+    town.posts.store(&theirs).await;
+    town.queue.is_away.store(true, Relaxed);
+    town.depart(author.user_id, PostsLeft::Remove, now).await;
+    assert!(departure::resume(&town.departures, &town.queue, time::after(now, QUARTER)).await.is_err());
+    town.queue.is_away.store(false, Relaxed);
+    let mut now = time::after(now, 2 * QUARTER);
+    assert_eq!(town.resume(now).await, 1, "what was not queued is not put off");
+
+    // It ends in the middle of its round: the posts are changed, how far it is is stored, and the rest is not queued.
+    let job = DepartureJob { user_id: author.user_id };
+    assert_eq!(town.queue.queue.take(), [job]);
+    town.queue.is_away.store(true, Relaxed);
     let taken = AtomicUsize::new(0);
-    let Town { posts, log, queue } = &town;
-    let departing = Departing { index: posts, posts, log, queue };
+    let take = async || {
+        taken.fetch_add(1, Relaxed);
+        Ok(())
+    };
+    let steps = || vec![step("a part", take())];
+    town.go_on(job, steps(), now).await.unwrap_err();
+    town.queue.is_away.store(false, Relaxed);
+    assert!(town.stored(author.user_id).await.unwrap().posts_before.is_some());
+    assert_eq!(town.resume(time::after(now, LEASE - 1)).await, 0);
+    now = time::after(now, LEASE);
+    assert_eq!(town.resume(now).await, 1);
+    assert_eq!(town.queue.queue.take(), [job]);
+    town.go_on(job, steps(), now).await.unwrap();
+    assert_eq!(town.log.records().len(), theirs.len(), "it went on from where it was");
+    assert_eq!(taken.load(Relaxed), 1);
+
+    // What comes late puts off what comes after.
+    let second = town.stored(author.user_id).await.unwrap();
+    assert_eq!((second.round, second.not_before), (Round::Second, time::after(now, SECOND)));
+    assert_eq!(second.posts_before, None);
+}
+
+#[tokio::test]
+async fn two_at_once_move_a_departure_on_once_and_who_asks_again_begins_again() {
+    let (town, now) = (Town::default(), time::now());
+    let id = fixtures::user();
+    let job = DepartureJob { user_id: id };
+    town.depart(id, PostsLeft::Anonymise, now).await;
+    // Within the first round another is done with it, and a quarter of an hour later the person asks again.
+    let other = step("another", async { town.go_on(job, Vec::new(), now).await });
+    let later = time::after(now, QUARTER);
+    town.go_on(job, vec![other], later).await.unwrap();
+    let stored = town.stored(id).await.unwrap();
+    assert_eq!((stored.round, stored.not_before), (Round::Second, time::after(now, SECOND)));
+    let again = step("again", async {
+        town.depart(id, PostsLeft::Remove, later).await;
+        Ok(())
+    });
+    town.go_on(job, vec![again], time::after(now, SECOND)).await.unwrap();
+    assert_eq!(town.stored(id).await, Some(Departure::new(id, PostsLeft::Remove, later)));
+    // Somebody who does not leave.
+    town.go_on(DepartureJob { user_id: fixtures::user() }, vec![panics()], now).await.unwrap();
+}
+
+fn panics() -> Step<'static> {
+    step("nobody's", async { panic!("of somebody who does not leave nothing is erased") })
+}
+
+#[tokio::test]
+async fn all_that_are_due_are_queued_by_pages() {
+    let (town, now) = (Town::default(), time::now());
+    let mut expected: Vec<UserId> = (0..250).map(|_| fixtures::user()).collect();
+    for id in &expected {
+        town.departures.begin(&Departure::new(*id, PostsLeft::Remove, now), now).await.unwrap();
+    }
+    assert_eq!(town.resume(now).await, expected.len());
+    let mut queued: Vec<_> = town.queue.queue.take().into_iter().map(|job| job.user_id).collect();
+    queued.sort();
+    expected.sort();
+    assert_eq!(queued, expected);
+    assert_eq!(town.departures.due(time::after(now, LEASE - 1), None, 1).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_part_that_fails_holds_up_no_other_and_the_departure_is_tried_again() {
+    let (town, now) = (Town::default(), time::now());
+    let id = fixtures::user();
+    let job = DepartureJob { user_id: id };
+    town.depart(id, PostsLeft::Remove, now).await;
+    assert_eq!(town.queue.queue.take(), [job]);
+    let taken = AtomicUsize::new(0);
     let take = || async {
         taken.fetch_add(1, Relaxed);
         Ok(())
@@ -157,9 +289,71 @@ async fn a_part_that_fails_holds_up_no_other_and_the_departure_is_tried_again() 
         step("broken", async { Err(Error::unavailable("a part", "away")) }),
         step("last", take()),
     ];
-    assert!(departing.go_on(departure, steps, time::now()).await.is_err());
+    town.go_on(job, steps, now).await.unwrap_err();
     assert_eq!(taken.load(Relaxed), 2);
-    assert!(town.queue.take().is_empty(), "SQS brings the same message again");
-    departing.go_on(departure, vec![step("first", take())], time::now()).await.unwrap();
-    assert_eq!(town.queue.take().len(), 1, "the second round");
+    assert_eq!(town.stored(id).await, Some(Departure::new(id, PostsLeft::Remove, now)));
+    assert!(town.queue.queue.take().is_empty(), "SQS brings the same message again");
+    town.go_on(job, vec![step("first", take())], now).await.unwrap();
+    assert_eq!(town.stored(id).await.unwrap().round, Round::Second);
+}
+
+/// Deliveries that are away after so many posts.
+struct Breaking {
+    deliveries: MemoryDeliveries,
+    left: AtomicUsize,
+}
+
+impl DeliveryEraser for Breaking {
+    async fn erase(&self, owner: UserId, post_id: PostId) -> Result<()> {
+        let left = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        left.map_err(|_| Error::unavailable("deliveries", "away"))?;
+        self.deliveries.erase(owner, post_id).await
+    }
+}
+
+#[tokio::test]
+async fn an_inbox_goes_with_the_deliveries_that_are_found_by_it() {
+    let (inboxes, deliveries, now) = (MemoryInboxes::default(), MemoryDeliveries::default(), time::now());
+    let [ada, bob] = [(); 2].map(|()| fixtures::user());
+    let mut keys = Vec::new();
+    for number in 0..250 {
+        let post_id = PostId::new(now);
+        // Pushed and, every tenth, shared, too.
+        let mut reasons = vec![Because::Subscription { subscription_id: SubscriptionId::new(now) }];
+        reasons.extend((number % 10 == 0).then_some(Because::Shared { shared_by: bob }));
+        for owner in [ada, bob] {
+            for because in &reasons {
+                inboxes.add(owner, &Notification::new(post_id, *because, now)).await.unwrap();
+            }
+            let key = PushKey { post_id, user_id: owner, device_id: "phone".parse().unwrap() };
+            deliveries.record(&key, reasons[0], Outcome::Pushed, now).await.unwrap();
+            keys.push(key);
+        }
+    }
+    let left = async |owner| {
+        let inbox = inboxes.newest(owner, None, 1_000, now).await.unwrap().len();
+        let mut delivered = 0;
+        for key in keys.iter().filter(|key| key.user_id == owner) {
+            delivered += deliveries.of(owner, key.post_id, now).await.unwrap().len();
+        }
+        (inbox, delivered)
+    };
+    let everything = (275, 250);
+    assert_eq!(left(ada).await, everything);
+    // It ends in the middle of the second page: that page is there to be found again, and the first is done.
+    let breaking = Breaking { deliveries: deliveries.clone(), left: AtomicUsize::new(150) };
+    departure::erase_inbox(&inboxes, &breaking, ada, now).await.unwrap_err();
+    let found = inboxes.newest(ada, None, 1_000, now).await.unwrap();
+    assert_eq!(found.len(), 175);
+    let found: HashSet<_> = found.into_iter().map(|one| one.id.post_id).collect();
+    let (mut erased, mut lost) = (0, 0);
+    for key in keys.iter().filter(|key| key.user_id == ada) {
+        let is_there = !deliveries.of(ada, key.post_id, now).await.unwrap().is_empty();
+        erased += usize::from(!is_there);
+        lost += usize::from(is_there && !found.contains(&key.post_id));
+    }
+    assert!(erased >= 100 && lost == 0, "{erased} are erased, and {lost} are found by no inbox");
+    departure::erase_inbox(&inboxes, &deliveries, ada, now).await.unwrap();
+    assert_eq!(left(ada).await, (0, 0));
+    assert_eq!(left(bob).await, everything, "nobody else's");
 }

@@ -69,6 +69,7 @@ async fn pushes() {
     pushes::removing_while_putting(&DevicesTable::new(&client, "devices")).await;
     pushes::repairs(&DevicesTable::new(&client, "devices")).await;
     pushes::deliveries(&DeliveriesTable::new(&client, "deliveries")).await;
+    pushes::delivered(&DeliveriesTable::new(&client, "deliveries")).await;
 }
 
 #[tokio::test]

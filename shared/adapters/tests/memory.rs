@@ -43,6 +43,7 @@ async fn conformance() {
     pushes::removing_while_putting(&MemoryDevices::default()).await;
     pushes::repairs(&MemoryDevices::default()).await;
     pushes::deliveries(&MemoryDeliveries::default()).await;
+    pushes::delivered(&MemoryDeliveries::default()).await;
     rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
     timelines::timelines(&MemoryTimelines::default()).await;
 }

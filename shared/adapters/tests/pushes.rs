@@ -16,7 +16,7 @@ use tocsin_domain::{
     Error, Result,
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
     ids::{SubscriptionId, UserId},
-    notification::Because,
+    notification::{Because, Inbox as _, Inboxes, Notification},
     post::Post,
     push::{
         Deliveries, Delivery, Endpoint, Outcome, Published, Push, PushGateway, PushJob, PushKey,
@@ -205,6 +205,46 @@ async fn a_push_lives_until_a_day_after_its_post_and_no_longer_than_it() {
     assert_eq!(town.push(ada, post(Some(hours(3))), hours(3)).await, GONE, "no longer listed");
     let left: Vec<_> = town.gateway.pushes().into_iter().map(|(_, push)| push.time_to_live).collect();
     assert_eq!(left, [Duration::from_hours(1), Duration::from_hours(2)]);
+}
+
+/// Inboxes that are away at first.
+struct AwayOnce {
+    inboxes: MemoryInboxes,
+    is_away: AtomicBool,
+}
+
+impl Inboxes for AwayOnce {
+    async fn add(&self, owner: UserId, notification: &Notification) -> Result<bool> {
+        if self.is_away.swap(false, Ordering::Relaxed) {
+            return Err(Error::unavailable("inboxes", "away"));
+        }
+        self.inboxes.add(owner, notification).await
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_remembered_of_a_push_is_found_by_its_inbox() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    town.put(ada, "one", now).await;
+    let because = Because::Subscription { subscription_id: SubscriptionId::new(now) };
+    let recipients = vec![PushRecipient { user_id: ada, because }];
+    let job = PushJob { post: fixtures::post(), recipients, told_at: None };
+    let inboxes = AwayOnce { inboxes: MemoryInboxes::default(), is_away: true.into() };
+    let Town { devices, deliveries, .. } = &town;
+    let delivery = Delivery { devices, gateway: &town, deliveries, inboxes: &inboxes };
+    let key = PushKey { post_id: job.post.post_id, user_id: ada, device_id: phone() };
+    let kept = async || {
+        let inbox = inboxes.inboxes.newest(ada, None, 10, now).await.unwrap().len();
+        (inbox, deliveries.outcome(&key), town.rung().len())
+    };
+    // No longer listed: nobody is told, and nothing is kept of that.
+    assert_eq!(delivery.deliver(&job, time::after(now, 24 * 3_600)).await, GONE);
+    assert_eq!(kept().await, (0, None, 0));
+    // What is not in the inbox does not ring.
+    assert_eq!(delivery.deliver(&job, now).await, Tally { failed: 1, ..Tally::default() });
+    assert_eq!(kept().await, (0, None, 0));
+    assert_eq!(delivery.deliver(&job, now).await, RUNG);
+    assert_eq!(kept().await, (1, Some((because, Outcome::Pushed)), 1));
 }
 
 /// Deliveries that cannot be recorded so many times.

@@ -1,11 +1,14 @@
-//! Accounts that are closed.
+//! Accounts that are closed, and how far departures are.
 
 use tocsin_domain::{
     access_token::Role,
     account::{Account, AccountFinder},
-    departure::AccountCloser,
+    departure::{
+        AccountCloser, Departure, DepartureProgress, DepartureSchedule, Departures, Due, PostsLeft, Round,
+    },
     export::IdentityReader,
     identity::{Holder, Identities, Identity, Linked, NewIdentity},
+    ids::PostId,
     outside_sign_in::{self, PersonName, Vouched},
     person::Profile,
     session::AccountReader,
@@ -99,4 +102,102 @@ where
     }
     let back = provision(time::after(left, 1)).await.unwrap();
     assert_eq!(newcomers.find(&identity("second")).await.unwrap(), Holder::Account(back));
+}
+
+/// All of the table's ports.
+pub trait DepartureStore: Departures + DepartureProgress + DepartureSchedule {}
+
+impl<T: Departures + DepartureProgress + DepartureSchedule> DepartureStore for T {}
+
+/// A departure is moved on by whoever saw it last, and by nobody else, until it ends.
+pub async fn progress(departures: &impl DepartureStore) {
+    let now = time::now();
+    let first = Departure::new(user(), PostsLeft::Remove, now);
+    let id = first.user_id;
+    let get = async || departures.get(id).await.unwrap();
+    assert_eq!(get().await, None);
+    assert!(!departures.move_on(&first, &first, now).await.unwrap(), "there is none");
+    assert_eq!(get().await, None, "and none is made of that");
+    departures.begin(&first, now).await.unwrap();
+    let other = Departure::new(user(), PostsLeft::Anonymise, now);
+    departures.begin(&other, now).await.unwrap();
+    assert_eq!(get().await, Some(first));
+
+    let rest = Departure { posts_before: Some(PostId::new(now)), ..first };
+    let further = Departure { posts_before: Some(PostId::new(time::after(now, 1))), ..first };
+    let second = Departure { round: Round::Second, not_before: time::after(now, 60), ..first };
+    assert!(departures.move_on(&first, &rest, now).await.unwrap());
+    assert!(!departures.move_on(&first, &second, now).await.unwrap(), "somebody else was quicker");
+    assert_eq!(get().await, Some(rest));
+    assert!(departures.move_on(&rest, &further, now).await.unwrap());
+    assert!(!departures.move_on(&rest, &second, now).await.unwrap());
+    departures.end(&rest).await.unwrap();
+    assert_eq!(get().await, Some(further), "it has not ended");
+    assert!(departures.move_on(&further, &second, now).await.unwrap());
+    assert_eq!(get().await, Some(second));
+
+    // They ask once more, and for something else.
+    let later = time::after(now, 5);
+    let again = Departure { posts: PostsLeft::Anonymise, asked_at: later, not_before: later, ..first };
+    departures.begin(&again, later).await.unwrap();
+    assert!(!departures.move_on(&second, &first, now).await.unwrap());
+    assert!(!departures.move_on(&first, &second, now).await.unwrap(), "as far, but another");
+    departures.end(&second).await.unwrap();
+    assert_eq!(get().await, Some(again));
+    for _ in 0..2 {
+        departures.end(&again).await.unwrap();
+        assert_eq!(get().await, None);
+    }
+    assert_eq!(departures.get(other.user_id).await.unwrap(), Some(other), "nobody else's");
+    departures.end(&other).await.unwrap();
+}
+
+/// What is due is found, the longest due first, until it is put off; what somebody else has moved is left alone.
+pub async fn schedule(departures: &impl DepartureStore) {
+    let now = time::now();
+    let at = |seconds| time::after(now, seconds);
+    let mut all = Vec::new();
+    // Two at once each time.
+    for seconds in [30, 10, 20, 10, 20, 30] {
+        let departure = Departure::new(user(), PostsLeft::Anonymise, now);
+        departures.begin(&departure, at(seconds)).await.unwrap();
+        all.push((Due { since: at(seconds), user_id: departure.user_id }, departure));
+    }
+    all.sort_by_key(|(due, _)| *due);
+    let expected: Vec<Due> = all.iter().map(|(due, _)| *due).collect();
+    let due = async |now, after, limit| departures.due(now, after, limit).await.unwrap();
+    assert_eq!(due(at(9), None, 100).await, []);
+    assert_eq!(due(at(10), None, 100).await, expected[..2]);
+    assert_eq!(due(at(29), None, 100).await, expected[..4]);
+    assert_eq!(due(at(30), None, 100).await, expected);
+    for limit in 1..4 {
+        let (mut read, mut after) = (Vec::new(), None);
+        loop {
+            let page = due(at(30), after, limit).await;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            read.extend(page);
+        }
+        assert_eq!(read, expected, "by {limit}");
+    }
+
+    // Put off, and again by somebody who has not seen that.
+    departures.postpone(expected[0], at(100)).await.unwrap();
+    departures.postpone(expected[0], at(40)).await.unwrap();
+    assert_eq!(due(at(99), None, 100).await, expected[1..]);
+    assert_eq!(departures.get(all[0].1.user_id).await.unwrap(), Some(all[0].1), "it is as far as it was");
+    // It is moved on all the same, and is due again then.
+    let next = Departure { round: Round::Second, ..all[0].1 };
+    assert!(departures.move_on(&all[0].1, &next, at(5)).await.unwrap());
+    assert_eq!(due(at(9), None, 1).await, [Due { since: at(5), ..expected[0] }]);
+    // One that has ended does not come back by being put off.
+    departures.end(&all[1].1).await.unwrap();
+    departures.postpone(expected[1], at(10)).await.unwrap();
+    assert_eq!(departures.get(all[1].1.user_id).await.unwrap(), None);
+    departures.end(&next).await.unwrap();
+    assert_eq!(due(at(30), None, 100).await, expected[2..]);
+    for (_, departure) in &all[2..] {
+        departures.end(departure).await.unwrap();
+    }
+    assert_eq!(due(at(1_000), None, 100).await, []);
 }

@@ -80,6 +80,11 @@ pub async fn inboxes(inboxes: &impl InboxStore) {
     let left: Vec<_> = newest(half).await.into_iter().map(|one| one.id).collect();
     assert_eq!((left.len(), left.contains(&first.id)), (3, false), "the first has expired");
 
+    for _ in 0..2 {
+        inboxes.remove(ada, &[first.id, second.id, nowhere]).await.unwrap();
+        assert_eq!(newest(later).await.iter().map(|one| one.id).collect::<Vec<_>>(), [fresh.id, third.id]);
+    }
+    assert_eq!(unread(eve).await, [third.id]);
     inboxes.erase(ada).await.unwrap();
     inboxes.erase(ada).await.unwrap();
     assert_eq!(newest(later).await, []);

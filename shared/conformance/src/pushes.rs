@@ -7,7 +7,10 @@ use tocsin_domain::{
     device::{Device, DeviceEditor, DeviceToken, Platform},
     ids::{PostId, SubscriptionId},
     notification::Because,
-    push::{Deliveries, Endpoint, Outcome, PushKey, RESERVED_SECONDS, Reservation},
+    push::{
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, Outcome, PushKey,
+        REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation,
+    },
     time::{self, Timestamp},
 };
 
@@ -127,4 +130,46 @@ pub async fn deliveries(deliveries: &impl Deliveries) {
     assert_eq!(reserve(&push, later).await, Reservation::Done);
     deliveries.release(&push).await.unwrap();
     assert_eq!(reserve(&push, time::after(later, 3_600)).await, Reservation::Done, "what is done stays done");
+}
+
+/// What became of a person's pushes of a post is read, and erased, by the two.
+pub async fn delivered(deliveries: &(impl Deliveries + DeliveryReader + DeliveryEraser)) {
+    let now = time::now();
+    let (ada, eve, post_id) = (user(), user(), PostId::new(now));
+    let key =
+        |user_id, post_id, device: &str| PushKey { post_id, user_id, device_id: device.parse().unwrap() };
+    let of = async |owner, at| deliveries.of(owner, post_id, at).await.unwrap();
+    assert_eq!(of(ada, now).await, []);
+    let subscribed = Because::Subscription { subscription_id: SubscriptionId::new(now) };
+    let shared = Because::Shared { shared_by: eve };
+    let later = time::after(now, 60);
+    let expected = [("Pad", shared, Outcome::DeviceGone, later), ("phone", subscribed, Outcome::Pushed, now)];
+    for (device, because, outcome, at) in expected {
+        let push = key(ada, post_id, device);
+        assert_eq!(deliveries.reserve(&push, at).await.unwrap(), Reservation::Ours);
+        deliveries.record(&push, because, outcome, at).await.unwrap();
+    }
+    let reserved = key(ada, post_id, "watch");
+    assert_eq!(deliveries.reserve(&reserved, now).await.unwrap(), Reservation::Ours);
+    let (eves, another) = (key(eve, post_id, "phone"), key(ada, PostId::new(now), "phone"));
+    for push in [&eves, &another] {
+        deliveries.record(push, subscribed, Outcome::Pushed, now).await.unwrap();
+    }
+    let expected = expected.map(|(device, because, outcome, recorded_at)| Delivered {
+        device_id: device.parse().unwrap(),
+        because,
+        outcome,
+        recorded_at,
+    });
+    assert_eq!(of(ada, later).await, expected, "by device; nothing has become of the third yet");
+    let expired = time::after(now, REMEMBERED_SECONDS + 1);
+    assert_eq!(of(ada, expired).await, expected[..1], "the other has expired");
+
+    for _ in 0..2 {
+        deliveries.erase(ada, post_id).await.unwrap();
+        assert_eq!(of(ada, now).await, []);
+    }
+    assert_eq!(deliveries.reserve(&reserved, now).await.unwrap(), Reservation::Ours, "it was free again");
+    assert_eq!(of(eve, now).await.len(), 1, "nobody else's");
+    assert_eq!(deliveries.of(ada, another.post_id, now).await.unwrap().len(), 1, "and no other post's");
 }

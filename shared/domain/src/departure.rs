@@ -1,13 +1,16 @@
 //! Departures: a person leaves, and all that is kept of them goes too.
 //!
-//! The departure is queued before anything else, so that it is done whatever happens next; then the account is closed at
+//! The departure is stored before anything else, so that it is done whatever happens next; then the account is closed at
 //! once, and nobody can sign in to it. The rest is a job, and each step of it can be done again.
 //!
 //! Access tokens that were given before are good for up to an hour. What somebody does with one meanwhile is erased by a
 //! second round, when they have all expired. And a post that the log holds may be stored late, after an outage, or from
 //! a dead letter: so there is a last round when the log holds nothing of theirs any more.
+//!
+//! What is stored says how far a departure is, and nothing else does: a message only names who leaves, so that one that
+//! comes twice, or late, or not at all, does no harm. What is due is queued again and again until it is done.
 
-use std::{future::Future, time::Duration};
+use std::{collections::HashSet, future::Future};
 
 use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
@@ -19,10 +22,11 @@ use crate::{
     device::DeviceEditor,
     error::Invalid,
     ids::{PostId, UserId},
+    notification::{Inbox, InboxEraser},
     post::Post,
     post_log::{Deletion, PostChange, PostLog, PostRecord},
     posts::{PlaceIndex, PlaceKey, Posts},
-    push::PushGateway,
+    push::{DeliveryEraser, PushGateway},
     subscription::{SubscriptionEditor, Subscriptions},
     time::{self, Timestamp},
 };
@@ -58,10 +62,28 @@ pub struct Departure {
     pub posts: PostsLeft,
     /// When they asked for it.
     pub asked_at: Timestamp,
-    /// Which round it is.
+    /// Which round is next, or under way.
     pub round: Round,
+    /// It is not begun before this.
+    pub not_before: Timestamp,
     /// In this round, only posts before this one are left to be done.
     pub posts_before: Option<PostId>,
+}
+
+impl Departure {
+    /// One that is asked for now.
+    #[must_use]
+    pub const fn new(user_id: UserId, posts: PostsLeft, now: Timestamp) -> Self {
+        Self { user_id, posts, asked_at: now, round: Round::First, not_before: now, posts_before: None }
+    }
+
+    /// What is left of it once its round is done, `now`: so what comes late puts off what comes after.
+    #[must_use]
+    fn next(self, now: Timestamp) -> Option<Self> {
+        let (round, wait_seconds) = self.round.next()?;
+        let not_before = time::after(now, wait_seconds);
+        Some(Self { round, not_before, posts_before: None, ..self })
+    }
 }
 
 /// The rounds of a departure.
@@ -77,31 +99,82 @@ pub enum Round {
 }
 
 impl Round {
-    /// How long after the departure was asked for the round is, in seconds.
+    /// The next, and how long after this one is done it begins, in seconds.
     #[must_use]
-    pub const fn after_seconds(self) -> u64 {
+    pub const fn next(self) -> Option<(Self, u64)> {
         match self {
-            Self::First => 0,
-            Self::Second => access_token::LIFETIME_SECONDS + 30 * 60,
+            // The account is closed by then: no token is younger.
+            Self::First => Some((Self::Second, access_token::LIFETIME_SECONDS + 30 * 60)),
             // The topic's retention of 18 days (README), and a day.
-            Self::Last => 19 * 24 * 60 * 60,
-        }
-    }
-
-    const fn next(self) -> Option<Self> {
-        match self {
-            Self::First => Some(Self::Second),
-            Self::Second => Some(Self::Last),
+            Self::Second => Some((Self::Last, 19 * 24 * 60 * 60)),
             Self::Last => None,
         }
     }
 }
 
-/// Takes departures.
-pub trait DepartureQueue: Sync {
-    /// Returns once it is queued, to come after `delay` at the latest; it may come earlier.
-    fn enqueue(&self, departure: &Departure, delay: Duration) -> impl Future<Output = Result<()>> + Send;
+/// Stores departures.
+pub trait Departures: Sync {
+    /// Stores a departure that begins, to be looked at when it is `due`; in the place of an earlier one of the same person.
+    fn begin(&self, departure: &Departure, due: Timestamp) -> impl Future<Output = Result<()>> + Send;
 }
+
+/// Tells how far departures are.
+pub trait DepartureProgress: Sync {
+    /// Somebody's, if they are leaving.
+    fn get(&self, id: UserId) -> impl Future<Output = Result<Option<Departure>>> + Send;
+    /// Puts what is left of a departure in its place, to be looked at when that is `due`. If it is not as it was any more,
+    /// nothing happens; answers whether it was.
+    fn move_on(
+        &self,
+        from: &Departure,
+        rest: &Departure,
+        due: Timestamp,
+    ) -> impl Future<Output = Result<bool>> + Send;
+    /// Removes a departure that is done, unless it is not as it was any more.
+    fn end(&self, departure: &Departure) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Tells which departures are to be looked at, and when.
+pub trait DepartureSchedule: Sync {
+    /// Up to `limit` of those that are due `now`, the longest due first, from the first one after `after` on.
+    fn due(
+        &self,
+        now: Timestamp,
+        after: Option<Due>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Due>>> + Send;
+    /// Makes one due at another time, unless it is due at another already, or has ended.
+    fn postpone(&self, due: Due, until: Timestamp) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Whose departure is due, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// Since when.
+    pub since: Timestamp,
+    /// Whose.
+    pub user_id: UserId,
+}
+
+/// Takes departures that are to be gone on with.
+pub trait DepartureQueue: Sync {
+    /// Returns once it is queued.
+    fn enqueue(&self, job: &DepartureJob) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// That somebody's departure is to be gone on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepartureJob {
+    /// Who leaves.
+    pub user_id: UserId,
+}
+
+/// How long a departure that begins is left to its message, in seconds: far longer than its first round mostly takes. If
+/// the queue was away, it is queued after this.
+const BEGINNING_SECONDS: u64 = 15 * 60;
+/// How long a departure is left to a message of its, in seconds: longer than the queue brings one again that fails (ten
+/// times six minutes), and than it mostly waits for others. What is queued twice is harmless, but in vain.
+const LEASE_SECONDS: u64 = 6 * 60 * 60;
 
 /// Closes accounts.
 pub trait AccountCloser: Sync {
@@ -112,6 +185,7 @@ pub trait AccountCloser: Sync {
 
 /// Lets the caller leave. Once this answers, nothing holds it up any more.
 pub async fn depart(
+    departures: &impl Departures,
     queue: &impl DepartureQueue,
     accounts: &impl AccountCloser,
     caller: &Caller,
@@ -119,12 +193,41 @@ pub async fn depart(
     now: Timestamp,
 ) -> Result<()> {
     let user_id = caller.user_id;
-    let departure = Departure { user_id, posts, asked_at: now, round: Round::First, posts_before: None };
-    queue.enqueue(&departure, Duration::ZERO).await?;
+    let departure = Departure::new(user_id, posts, now);
+    departures.begin(&departure, time::after(now, BEGINNING_SECONDS)).await?;
+    if let Err(error) = queue.enqueue(&DepartureJob { user_id }).await {
+        tracing::warn!(%error, %user_id, "a departure is not queued yet: it will be when it is due");
+    }
     if let Err(error) = accounts.close(user_id).await {
         tracing::warn!(%error, %user_id, "an account is not closed yet: its departure will do it");
     }
     Ok(())
+}
+
+const DUE_PER_READ: usize = 100;
+const CONCURRENT_MESSAGES: usize = 16;
+
+/// Queues what is due, and then leaves it to its message for a while; answers how many that were. What this did not get to
+/// is due the next time.
+pub async fn resume(
+    schedule: &impl DepartureSchedule,
+    queue: &impl DepartureQueue,
+    now: Timestamp,
+) -> Result<usize> {
+    let (mut after, mut resumed) = (None, 0);
+    loop {
+        let due = schedule.due(now, after, DUE_PER_READ).await?;
+        let Some(last) = due.last().copied() else { return Ok(resumed) };
+        after = Some(last);
+        resumed += due.len();
+        // In this order: one that is queued, and not put off, is only queued again.
+        let resume_one = |due: Due| async move {
+            queue.enqueue(&DepartureJob { user_id: due.user_id }).await?;
+            schedule.postpone(due, time::after(now, LEASE_SECONDS)).await
+        };
+        let messages = stream::iter(due).map(resume_one).buffer_unordered(CONCURRENT_MESSAGES);
+        messages.try_collect::<()>().await?;
+    }
 }
 
 /// A part of what is kept of a person, and its erasure, which can be done again.
@@ -146,14 +249,16 @@ pub fn step<'a>(what: &'static str, erased: impl Future<Output = Result<()>> + S
 
 /// The ports of [`Departing::go_on`].
 #[derive(Debug)]
-pub struct Departing<'a, I, P, L, Q> {
+pub struct Departing<'a, I, P, L, D, Q> {
     /// Where a person's posts are found.
     pub index: &'a I,
     /// The posts.
     pub posts: &'a P,
     /// The log that their changes go to.
     pub log: &'a L,
-    /// Where the rest of the departure waits.
+    /// How far the departure is.
+    pub departures: &'a D,
+    /// Where the rest of its round waits.
     pub queue: &'a Q,
 }
 
@@ -162,28 +267,29 @@ const POSTS_AT_ONCE: usize = 500;
 const POSTS_PER_READ: usize = 100;
 const CONCURRENT_APPENDS: usize = 16;
 
-impl<I: PlaceIndex, P: Posts, L: PostLog, Q: DepartureQueue> Departing<'_, I, P, L, Q> {
-    /// Goes on with a departure: takes all steps, and changes the posts. What is left is queued again.
-    pub async fn go_on(&self, departure: Departure, steps: Vec<Step<'_>>, now: Timestamp) -> Result<()> {
-        if now < due(&departure) {
-            return self.wait(&departure, now).await;
-        }
+impl<I: PlaceIndex, P: Posts, L: PostLog, D: DepartureProgress, Q: DepartureQueue>
+    Departing<'_, I, P, L, D, Q>
+{
+    /// Goes on with somebody's departure: takes all steps, and changes the posts. What is left of the round is queued
+    /// again, and the next round is left to the schedule. Where a message is of a round that is done, nothing happens.
+    pub async fn go_on(&self, job: DepartureJob, steps: Vec<Step<'_>>, now: Timestamp) -> Result<()> {
+        let stored = self.departures.get(job.user_id).await?;
+        let Some(departure) = stored.filter(|departure| departure.not_before <= now) else { return Ok(()) };
         if departure.posts_before.is_none() {
             erase(departure.user_id, steps).await?;
         }
         if let Some(before) = self.leave_posts(&departure, now).await? {
             let rest = Departure { posts_before: Some(before), ..departure };
-            return self.queue.enqueue(&rest, Duration::ZERO).await;
+            // Else somebody else has moved it on, and queued it.
+            if self.departures.move_on(&departure, &rest, time::after(now, LEASE_SECONDS)).await? {
+                self.queue.enqueue(&job).await?;
+            }
+            return Ok(());
         }
-        match departure.round.next() {
-            Some(round) => self.wait(&Departure { round, posts_before: None, ..departure }, now).await,
-            None => Ok(()),
+        match departure.next(now) {
+            Some(next) => self.departures.move_on(&departure, &next, next.not_before).await.map(drop),
+            None => self.departures.end(&departure).await,
         }
-    }
-
-    async fn wait(&self, departure: &Departure, now: Timestamp) -> Result<()> {
-        let delay = Duration::try_from(now.duration_until(due(departure))).unwrap_or_default();
-        self.queue.enqueue(departure, delay).await
     }
 
     /// Changes the person's posts, the newest first; answers before which one they are left to be done, if any are.
@@ -204,10 +310,6 @@ impl<I: PlaceIndex, P: Posts, L: PostLog, Q: DepartureQueue> Departing<'_, I, P,
         }
         Ok(before)
     }
-}
-
-fn due(departure: &Departure) -> Timestamp {
-    time::after(departure.asked_at, departure.round.after_seconds())
 }
 
 /// What happens to a post whose author leaves.
@@ -255,4 +357,30 @@ pub async fn erase_subscriptions(
         }
     }
     Ok(())
+}
+
+const NOTIFICATIONS_PER_READ: usize = 100;
+const CONCURRENT_ERASURES: usize = 16;
+
+/// Empties a person's inbox, by pages; and, before each, what is remembered of the pushes that it tells of: without the
+/// inbox nobody finds that any more. What is done stays done if this ends in between. Of a push that is being sent right
+/// then, a record may stay, until it expires.
+pub async fn erase_inbox(
+    inbox: &(impl Inbox + InboxEraser),
+    deliveries: &impl DeliveryEraser,
+    owner: UserId,
+    now: Timestamp,
+) -> Result<()> {
+    loop {
+        let page = inbox.newest(owner, None, NOTIFICATIONS_PER_READ, now).await?;
+        if page.is_empty() {
+            // What is left has expired, or is no notification.
+            return inbox.erase(owner).await;
+        }
+        let ids: Vec<_> = page.iter().map(|notification| notification.id).collect();
+        let posts: HashSet<PostId> = ids.iter().map(|id| id.post_id).collect();
+        let erasures = stream::iter(posts).map(|post_id| deliveries.erase(owner, post_id));
+        erasures.buffer_unordered(CONCURRENT_ERASURES).try_collect::<()>().await?;
+        inbox.remove(owner, &ids).await?;
+    }
 }

@@ -1,12 +1,13 @@
 //! Exports: everything that is kept of a person, for them to take away, as one list of items of several kinds.
 //!
 //! Secrets are left out (a password's and tokens' hashes: they are of no use to anybody but us), and so is what
-//! somebody else did that the person must not learn (who blocks them). What expires by itself and has no word of anybody
-//! is not looked for: counts of requests, requests that could have been repeated, and of single pushes to which device
-//! they went, which is kept so that none rings twice.
+//! somebody else did that the person must not learn (who blocks them). What expires within days and has no word of anybody
+//! is not looked for: counts of requests, and requests that could have been repeated. With a notification comes what is
+//! remembered of its pushes: each push has one (`push`).
 
 use std::{cmp::Reverse, future::Future};
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -18,9 +19,10 @@ use crate::{
     friendship::{self, Friendship, Friendships, List, Relation},
     identity::Identity,
     ids::{PostId, UserId},
-    notification::{self, Inbox},
+    notification::{self, Inbox, NotificationId},
     person::{PrivateProfile, ProfileImageUrls, Profiles},
     posts::{PlaceIndex, PlaceKey, Posts},
+    push::{Delivered, DeliveryReader},
     session::{AccountReader, Session, SessionKeeper},
     subscription::Subscriptions,
     time::Timestamp,
@@ -59,7 +61,7 @@ pub enum Kind {
     Subscription,
     /// Another person, and what they are to this one.
     Relation,
-    /// A notification.
+    /// A notification, and what became of its pushes.
     Notification,
     /// A post.
     Post,
@@ -89,6 +91,9 @@ pub struct Place {
 /// The lists of people who are something to a person.
 const RELATIONS: [List; 4] = [List::Accepted, List::Incoming, List::Outgoing, List::Blocks];
 
+/// Of how many notifications at once it is read what became of their pushes.
+const CONCURRENT_READS: usize = 16;
+
 const START: Place = Place { kind: Kind::ALL[0], within: Vec::new() };
 
 impl Position for Place {
@@ -110,7 +115,7 @@ pub fn scope(owner: UserId) -> Scope {
 
 /// The ports of [`Export::page`].
 #[derive(Debug)]
-pub struct Export<'a, U, P, S, D, W, F, N, I> {
+pub struct Export<'a, U, P, S, D, W, F, N, R, I> {
     /// Accounts and their identities.
     pub users: &'a U,
     /// Profiles.
@@ -127,11 +132,13 @@ pub struct Export<'a, U, P, S, D, W, F, N, I> {
     pub friendships: &'a F,
     /// Notifications.
     pub inbox: &'a N,
+    /// What became of pushes.
+    pub deliveries: &'a R,
     /// Posts, and where they are found.
     pub posts: &'a I,
 }
 
-impl<U, P, S, D, W, F, N, I> Export<'_, U, P, S, D, W, F, N, I>
+impl<U, P, S, D, W, F, N, R, I> Export<'_, U, P, S, D, W, F, N, R, I>
 where
     U: AccountReader + IdentityReader,
     P: Profiles,
@@ -140,6 +147,7 @@ where
     W: Subscriptions,
     F: Friendships,
     N: Inbox,
+    R: DeliveryReader,
     I: PlaceIndex + Posts,
 {
     /// A page of what is kept of a person.
@@ -253,15 +261,19 @@ where
     ) -> Result<Vec<(Vec<u8>, Value)>> {
         let before = <notification::Place as Position>::from_bytes(after);
         let found = self.inbox.newest(owner, before, most, now).await?;
-        let item = |notification: notification::Notification| {
+        let item = |notification: notification::Notification| async move {
             let notification::Notification { id, because, created_at, read } = notification;
+            let delivered = self.deliveries.of(owner, id.post_id, now).await?;
+            // A post may have several, by several friends: a push belongs to the one that it was for.
+            let of_this = |delivered: &&Delivered| NotificationId::of(id.post_id, delivered.because) == id;
+            let deliveries: Vec<_> = delivered.iter().filter(of_this).map(delivery_json).collect();
             let data = json!({
                 "notification_id": id, "post_id": id.post_id, "because": because,
-                "created_at": created_at, "read": read,
+                "created_at": created_at, "read": read, "deliveries": deliveries,
             });
-            ((created_at, id).to_bytes(), data)
+            Ok(((created_at, id).to_bytes(), data))
         };
-        Ok(found.into_iter().map(item).collect())
+        stream::iter(found).map(item).buffered(CONCURRENT_READS).try_collect().await
     }
 
     async fn own_posts(&self, owner: UserId, after: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Value)>> {
@@ -292,6 +304,13 @@ fn whole<T: Serialize>(
     let done = <[u8; 4]>::try_from(after).map_or(0, u32::from_be_bytes);
     let numbered = (1..).zip(all).filter(|(number, _): &(u32, T)| *number > done);
     numbered.take(most).map(|(number, item)| Ok((number.to_be_bytes().to_vec(), to_json(&item)?))).collect()
+}
+
+fn delivery_json(delivered: &Delivered) -> Value {
+    json!({
+        "device_id": delivered.device_id, "because": delivered.because, "outcome": delivered.outcome,
+        "recorded_at": delivered.recorded_at,
+    })
 }
 
 fn account_json(account: &Account) -> Value {

@@ -54,6 +54,18 @@ pub struct NotificationId {
     pub shared_by: Option<UserId>,
 }
 
+impl NotificationId {
+    /// Which tells of a post for this reason.
+    #[must_use]
+    pub const fn of(post_id: PostId, because: Because) -> Self {
+        let shared_by = match because {
+            Because::Subscription { .. } => None,
+            Because::Shared { shared_by } => Some(shared_by),
+        };
+        Self { post_id, shared_by }
+    }
+}
+
 impl fmt::Display for NotificationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.shared_by {
@@ -130,11 +142,7 @@ impl Notification {
     /// The notification of a post, for this reason.
     #[must_use]
     pub const fn new(post_id: PostId, because: Because, now: Timestamp) -> Self {
-        let shared_by = match because {
-            Because::Subscription { .. } => None,
-            Because::Shared { shared_by } => Some(shared_by),
-        };
-        Self { id: NotificationId { post_id, shared_by }, because, created_at: now, read: false }
+        Self { id: NotificationId::of(post_id, because), because, created_at: now, read: false }
     }
 }
 
@@ -172,6 +180,8 @@ pub trait InboxMarker: Sync {
 
 /// Empties inboxes.
 pub trait InboxEraser: Sync {
+    /// Removes those of these notifications that there are.
+    fn remove(&self, owner: UserId, ids: &[NotificationId]) -> impl Future<Output = Result<()>> + Send;
     /// Removes everything of a person's.
     fn erase(&self, owner: UserId) -> impl Future<Output = Result<()>> + Send;
 }

@@ -6,10 +6,13 @@
 //! answer got lost, the function died in between, or nothing could be recorded for several tries. The phone then shows
 //! the second in place of the first, but may sound again. What the platforms do with a push that they took is theirs: a
 //! phone that is off for long misses some, and has them in its timeline.
+//!
+//! Deliveries are found by their posts. So what is pushed to somebody is in their inbox first, and whoever reads that finds
+//! every delivery to them: to export them, and to erase them when they leave.
 
 use std::{future::Future, time::Duration};
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -153,6 +156,39 @@ pub trait Deliveries: Sync {
     fn release(&self, push: &PushKey) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// Reads what became of a person's pushes.
+pub trait DeliveryReader: Sync {
+    /// What became of those of a post, and has not expired, in the order of their devices' ids.
+    fn of(
+        &self,
+        owner: UserId,
+        post_id: PostId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Delivered>>> + Send;
+}
+
+/// Forgets a person's pushes.
+pub trait DeliveryEraser: Sync {
+    /// Removes all that is remembered of those of a post, reservations among it.
+    fn erase(&self, owner: UserId, post_id: PostId) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What became of a push to a device, as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The device.
+    pub device_id: DeviceId,
+    /// Why it was pushed.
+    pub because: Because,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+}
+
+/// How long it is remembered that a push was sent, in seconds: 30 days, longer than the log keeps a record.
+pub const REMEMBERED_SECONDS: u64 = 30 * 24 * 60 * 60;
+
 /// Which push: of a post, to a device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PushKey {
@@ -186,8 +222,6 @@ pub enum Outcome {
     Pushed,
     /// The device's token was dead, and it was removed; or it went, or got another token, just before.
     DeviceGone,
-    /// The post was too old, or no longer listed, when its turn came.
-    Expired,
 }
 
 /// How many of a job's recipients are served at once.
@@ -225,13 +259,19 @@ pub struct Tally {
 
 impl<D: DeviceEditor, G: PushGateway, R: Deliveries, I: Inboxes> Delivery<'_, D, G, R, I> {
     /// Sends a job's pushes, and adds each to its recipient's inbox, also of who has no device. One that fails does not
-    /// hold up the others; the job is done when none failed.
+    /// hold up the others; the job is done when none failed. Where the post is too old, or no longer listed, nobody is told
+    /// of it any more, and nothing is kept of that.
     pub async fn deliver(&self, job: &PushJob, now: Timestamp) -> Tally {
+        let Some(time_to_live) = time_to_live(job, now) else {
+            return Tally { refused: job.recipients.len(), ..Tally::default() };
+        };
         let one = |recipient: PushRecipient| async move {
-            let devices = match self.devices.of(recipient.user_id).await {
-                Ok(devices) => devices,
-                Err(error) => {
-                    tracing::warn!(%error, user_id = %recipient.user_id, "cannot read a recipient's devices");
+            let devices = self.devices.of(recipient.user_id);
+            let devices = match join(self.remember(job, recipient, now), devices).await {
+                (Ok(()), Ok(devices)) => devices,
+                // No phone rings for what is not in its owner's inbox.
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::warn!(%error, user_id = %recipient.user_id, "cannot reach a recipient's inbox or devices");
                     return Tally { failed: 1, ..Tally::default() };
                 }
             };
@@ -239,19 +279,16 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries, I: Inboxes> Delivery<'_, D,
             // A phone is not told of what happened before it was there: the log can be replayed long after.
             let there = devices.into_iter().filter(|device| device.created_at <= job.told_at());
             for device in there {
-                match self.ring(job, recipient, &device, now).await {
+                let push = Push { post: job.post.clone(), because: recipient.because, time_to_live };
+                match self.ring(push, recipient.user_id, &device, now).await {
                     Ok(Some(Outcome::Pushed)) => tally.pushed += 1,
-                    Ok(Some(Outcome::DeviceGone | Outcome::Expired)) => tally.refused += 1,
+                    Ok(Some(Outcome::DeviceGone)) => tally.refused += 1,
                     Ok(None) => tally.done += 1,
                     Err(error) => {
                         tracing::warn!(%error, user_id = %recipient.user_id, device_id = %device.device_id, "a push failed");
                         tally.failed += 1;
                     }
                 }
-            }
-            if let Err(error) = self.remember(job, recipient, now).await {
-                tracing::warn!(%error, user_id = %recipient.user_id, "a push is not in its recipient's inbox");
-                tally.failed += 1;
             }
             tally
         };
@@ -262,12 +299,10 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries, I: Inboxes> Delivery<'_, D,
             .await
     }
 
-    /// Adds what is pushed to its recipient's inbox, unless it is there, or is not pushed any more. What was shared has been
-    /// added by who shared it.
+    /// Adds what is pushed to its recipient's inbox, unless it is there. What was shared has been added by who shared it.
     async fn remember(&self, job: &PushJob, recipient: PushRecipient, now: Timestamp) -> Result<()> {
         let PushRecipient { user_id, because } = recipient;
-        let is_pushed = matches!(because, Because::Subscription { .. });
-        if is_pushed && time_to_live(job, now).is_some() {
+        if matches!(because, Because::Subscription { .. }) {
             self.inboxes.add(user_id, &Notification::new(job.post.post_id, because, now)).await?;
         }
         Ok(())
@@ -276,13 +311,13 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries, I: Inboxes> Delivery<'_, D,
     /// Rings one device, unless it has rung: `None` says so.
     async fn ring(
         &self,
-        job: &PushJob,
-        recipient: PushRecipient,
+        push: Push,
+        user_id: UserId,
         device: &Device,
         now: Timestamp,
     ) -> Result<Option<Outcome>> {
-        let (PushRecipient { user_id, because }, post) = (recipient, &job.post);
-        let key = PushKey { post_id: post.post_id, user_id, device_id: device.device_id.clone() };
+        let because = push.because;
+        let key = PushKey { post_id: push.post.post_id, user_id, device_id: device.device_id.clone() };
         match self.deliveries.reserve(&key, now).await? {
             Reservation::Ours => {}
             Reservation::Done => return Ok(None),
@@ -290,13 +325,7 @@ impl<D: DeviceEditor, G: PushGateway, R: Deliveries, I: Inboxes> Delivery<'_, D,
                 return Err(Error::unavailable("deliveries", "another try holds this push"));
             }
         }
-        let sent = match time_to_live(job, now) {
-            Some(time_to_live) => {
-                let push = Push { post: post.clone(), because, time_to_live };
-                self.send(push, user_id, device.clone()).await
-            }
-            None => Ok(Outcome::Expired),
-        };
+        let sent = self.send(push, user_id, device.clone()).await;
         let outcome = match sent {
             Ok(outcome) => outcome,
             Err(error) => {

@@ -5,11 +5,7 @@
 
 use std::collections::HashSet;
 
-use futures::{
-    StreamExt as _, TryStreamExt as _,
-    future::{join, try_join},
-    stream,
-};
+use futures::{StreamExt as _, TryStreamExt as _, future::join, stream};
 use serde_json::Value;
 
 use crate::{
@@ -107,12 +103,12 @@ where
         }
         let notification = Notification::new(post_id, because, now);
         let add = |friend| async move { self.inboxes.add(friend, &notification).await.map(drop) };
-        let added = stream::iter(told.clone()).map(add).buffer_unordered(CONCURRENT).try_collect::<()>();
+        // Before it is queued: what rings a phone is in its owner's inbox.
+        stream::iter(told.clone()).map(add).buffer_unordered(CONCURRENT).try_collect::<()>().await?;
         let recipients = told.iter().map(|user_id| PushRecipient { user_id: *user_id, because }).collect();
         // Queued also where all have it already: the try before may have ended in between, and nobody's phone rings twice.
         let job = [PushJob { post, recipients, told_at: Some(now) }];
-        try_join(added, self.queue.enqueue(&job)).await?;
-        Ok(())
+        self.queue.enqueue(&job).await
     }
 }
 

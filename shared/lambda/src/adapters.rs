@@ -7,9 +7,9 @@ use secrecy::SecretString;
 use tocsin_adapters::{
     aws::{self, SdkConfig},
     dynamodb::{
-        AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, FriendshipsTable, IdempotencyTable,
-        Newcomers, NotificationsTable, PeopleEditor, PeopleTable, PostsTable, SessionsTable,
-        SubscriptionsTable, UsersTable,
+        AddressEditor, CategoriesTable, DeliveriesTable, DeparturesTable, DevicesTable, FriendshipsTable,
+        IdempotencyTable, Newcomers, NotificationsTable, PeopleEditor, PeopleTable, PostsTable,
+        SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
     redis::{Redis, RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
@@ -41,6 +41,7 @@ macro_rules! tables {
 tables! {
     CategoriesTable = "CATEGORIES_TABLE";
     DeliveriesTable = "DELIVERIES_TABLE";
+    DeparturesTable = "DEPARTURES_TABLE";
     DevicesTable = "DEVICES_TABLE";
     FriendshipsTable = "FRIENDSHIPS_TABLE";
     IdempotencyTable = "IDEMPOTENCY_TABLE";

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tocsin_adapters::s3::S3Notification;
 use tocsin_domain::{
-    departure::Departure,
+    departure::DepartureJob,
     password_reset::ResetRequest,
     post::Post,
     post_log::{Change, PostChange, PostRecord},
@@ -55,7 +55,7 @@ fn every_sample_is_read_written_and_read_again() {
                 let job = serde_json::from_str(&message.body.unwrap()).unwrap();
                 match name.as_str() {
                     "deliver-push" => drop(round_trip::<PushJob>(&job).unwrap()),
-                    "erase-account" => drop(round_trip::<Departure>(&job).unwrap()),
+                    "erase-account" => drop(round_trip::<DepartureJob>(&job).unwrap()),
                     "mail-password-reset" => drop(round_trip::<ResetRequest>(&job).unwrap()),
                     // S3's own: it is only read.
                     "accept-profile-image" => {

@@ -4,7 +4,11 @@
 use std::process::ExitCode;
 
 use http::StatusCode;
-use tocsin_adapters::{dynamodb::UsersTable, redis::RedisRateLimiter, sqs::SqsDepartureQueue};
+use tocsin_adapters::{
+    dynamodb::{DeparturesTable, UsersTable},
+    redis::RedisRateLimiter,
+    sqs::SqsDepartureQueue,
+};
 use tocsin_domain::{
     Result,
     departure::{self, PostsLeft},
@@ -12,18 +16,21 @@ use tocsin_domain::{
 };
 use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (Callers, RedisRateLimiter, SqsDepartureQueue, UsersTable);
+type Ports = (Callers, RedisRateLimiter, DeparturesTable, SqsDepartureQueue, UsersTable);
 
 fn main() -> ExitCode {
     start::http(delete_me)
 }
 
-async fn delete_me((callers, limiter, queue, users): &Ports, request: &Request) -> Result<Response> {
+async fn delete_me(
+    (callers, limiter, departures, queue, users): &Ports,
+    request: &Request,
+) -> Result<Response> {
     let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     let mut query = request.query();
     let posts = query.optional("posts", str::parse).unwrap_or(PostsLeft::Anonymise);
     query.finish()?;
-    departure::depart(queue, users, &caller, posts, time::now()).await?;
+    departure::depart(departures, queue, users, &caller, posts, time::now()).await?;
     Ok(Response::empty(StatusCode::ACCEPTED))
 }

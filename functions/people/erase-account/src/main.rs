@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use tocsin_adapters::{
     dynamodb::{
-        DevicesTable, FriendshipsTable, NotificationsTable, PeopleTable, PostsTable, SessionsTable,
-        SubscriptionsTable, UsersTable,
+        DeliveriesTable, DeparturesTable, DevicesTable, FriendshipsTable, NotificationsTable, PeopleTable,
+        PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::KafkaPostLog,
     redis::RedisTimelines,
@@ -15,9 +15,8 @@ use tocsin_adapters::{
 };
 use tocsin_domain::{
     Result,
-    departure::{self, AccountCloser as _, Departing, Departure, step},
+    departure::{self, AccountCloser as _, Departing, DepartureJob, step},
     friendship,
-    notification::InboxEraser as _,
     person::ProfileEraser as _,
     profile_image, session, time,
     timeline::TimelineEraser as _,
@@ -26,18 +25,18 @@ use tocsin_lambda::start;
 
 type Ports = (Person, Things, Outside);
 type Person = (UsersTable, SessionsTable, PeopleTable, S3ImageStore, FriendshipsTable);
-type Things = (DevicesTable, SubscriptionsTable, NotificationsTable, PostsTable);
-type Outside = (SnsPushGateway, RedisTimelines, KafkaPostLog, SqsDepartureQueue);
+type Things = (DevicesTable, SubscriptionsTable, NotificationsTable, DeliveriesTable, PostsTable);
+type Outside = (SnsPushGateway, RedisTimelines, KafkaPostLog, DeparturesTable, SqsDepartureQueue);
 
 fn main() -> ExitCode {
     start::messages(erase_account)
 }
 
-async fn erase_account((person, things, outside): &Ports, departure: Departure) -> Result<()> {
+async fn erase_account((person, things, outside): &Ports, job: DepartureJob) -> Result<()> {
     let (users, sessions, people, images, friendships) = person;
-    let (devices, subscriptions, inbox, posts) = things;
-    let (gateway, timelines, log, queue) = outside;
-    let (owner, now) = (departure.user_id, time::now());
+    let (devices, subscriptions, inbox, deliveries, posts) = things;
+    let (gateway, timelines, log, departures, queue) = outside;
+    let (owner, now) = (job.user_id, time::now());
     let steps = vec![
         step("account", users.close(owner)),
         step("sessions", session::end_all(sessions, owner, None, now)),
@@ -45,9 +44,9 @@ async fn erase_account((person, things, outside): &Ports, departure: Departure) 
         step("subscriptions", departure::erase_subscriptions(subscriptions, owner)),
         step("timeline", timelines.forget(owner)),
         step("friendships", friendship::forget(friendships, friendships, owner, now)),
-        step("notifications", inbox.erase(owner)),
+        step("notifications", departure::erase_inbox(inbox, deliveries, owner, now)),
         step("profile", async { people.erase(owner).await.map(drop) }),
         step("images", profile_image::remove_all(images, owner)),
     ];
-    Departing { index: posts, posts, log, queue }.go_on(departure, steps, now).await
+    Departing { index: posts, posts, log, departures, queue }.go_on(job, steps, now).await
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use tocsin_adapters::{
     dynamodb::{
-        DevicesTable, FriendshipsTable, NotificationsTable, PeopleTable, PostsTable, SessionsTable,
-        SubscriptionsTable, UsersTable,
+        DeliveriesTable, DevicesTable, FriendshipsTable, NotificationsTable, PeopleTable, PostsTable,
+        SessionsTable, SubscriptionsTable, UsersTable,
     },
     redis::RedisRateLimiter,
 };
@@ -19,7 +19,7 @@ use tocsin_lambda::{callers::Callers, limits, request::Request, response::Respon
 
 type Ports = (Callers, RedisRateLimiter, Person, Things);
 type Person = (UsersTable, PeopleTable, ProfileImageUrls, SessionsTable, FriendshipsTable);
-type Things = (DevicesTable, SubscriptionsTable, NotificationsTable, PostsTable);
+type Things = (DevicesTable, SubscriptionsTable, NotificationsTable, DeliveriesTable, PostsTable);
 
 fn main() -> ExitCode {
     start::http(export_me)
@@ -28,14 +28,24 @@ fn main() -> ExitCode {
 async fn export_me((callers, limiter, person, things): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(callers).await?;
     let (users, people, images, sessions, friendships) = person;
-    let (devices, subscriptions, inbox, posts) = things;
+    let (devices, subscriptions, inbox, deliveries, posts) = things;
     let page = async {
         let mut query = request.query();
         let limit = query.limit();
         let after = query.cursor(Some(export::scope(caller.user_id)));
         query.finish()?;
-        let export =
-            Export { users, people, images, sessions, devices, subscriptions, friendships, inbox, posts };
+        let export = Export {
+            users,
+            people,
+            images,
+            sessions,
+            devices,
+            subscriptions,
+            friendships,
+            inbox,
+            deliveries,
+            posts,
+        };
         export.page(caller.user_id, after, limit, time::now()).await
     };
     // No cache keeps it.

@@ -6,13 +6,17 @@ use aws_sdk_dynamodb::{
     Client, operation::put_item::PutItemError, types::ReturnValuesOnConditionCheckFailure,
 };
 use tocsin_domain::{
-    Result,
+    Error, Result,
+    ids::{PostId, UserId},
     notification::Because,
-    push::{Deliveries, Outcome, PushKey, RESERVED_SECONDS, Reservation},
+    push::{
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Outcome, PushKey, REMEMBERED_SECONDS,
+        RESERVED_SECONDS, Reservation,
+    },
     time::{self, Timestamp},
 };
 
-use super::{Item, Table, keys, number, text, write};
+use super::{Item, Table, has_expired, keys, number, read, text, write};
 use crate::aws::failed;
 
 /// Deliveries by post.
@@ -21,14 +25,34 @@ pub struct DeliveriesTable {
     table: Table,
 }
 
-/// How long it is remembered that a push was sent, in seconds: 30 days, longer than the log keeps a record.
-const REMEMBERED_SECONDS: u64 = 30 * 24 * 60 * 60;
-
 impl DeliveriesTable {
     /// The table of this name.
     #[must_use]
     pub fn new(client: &Client, table: impl Into<String>) -> Self {
         Self { table: Table::new(client, table, "deliveries") }
+    }
+
+    /// The items of a post's pushes to a person, in the order of their devices: as many as they have had devices.
+    async fn items(&self, owner: UserId, post_id: PostId) -> Result<Vec<Item>> {
+        let (mut items, mut start) = (Vec::new(), None);
+        loop {
+            let request = self
+                .table
+                .client
+                .query()
+                .table_name(&self.table.name)
+                .key_condition_expression("pk = :pk AND begins_with(sk, :owner)")
+                .expression_attribute_values(":pk", text(post_id))
+                .expression_attribute_values(":owner", text(of_owner(owner)))
+                .consistent_read(true)
+                .set_exclusive_start_key(start);
+            let answer = request.send().await.map_err(failed(self.table.service))?;
+            items.extend(answer.items.unwrap_or_default());
+            start = answer.last_evaluated_key;
+            if start.is_none() {
+                return Ok(items);
+            }
+        }
     }
 }
 
@@ -80,6 +104,41 @@ impl Deliveries for DeliveriesTable {
     }
 }
 
+impl DeliveryReader for DeliveriesTable {
+    async fn of(&self, owner: UserId, post_id: PostId, now: Timestamp) -> Result<Vec<Delivered>> {
+        let mut items = self.items(owner, post_id).await?;
+        items.retain(|item| item.contains_key("outcome") && !has_expired(item, now));
+        let read_one = |mut item: Item| {
+            let sk: String = read("a delivery", &mut item, "sk")?;
+            let device_id = sk.strip_prefix(&of_owner(owner)).unwrap_or_default().parse();
+            Ok(Delivered {
+                device_id: device_id
+                    .map_err(|_| Error::unreadable("a delivery", "its key names no device"))?,
+                because: read("a delivery", &mut item, "because")?,
+                outcome: read("a delivery", &mut item, "outcome")?,
+                recorded_at: read("a delivery", &mut item, "recorded_at")?,
+            })
+        };
+        items.into_iter().map(read_one).collect()
+    }
+}
+
+impl DeliveryEraser for DeliveriesTable {
+    async fn erase(&self, owner: UserId, post_id: PostId) -> Result<()> {
+        for mut item in self.items(owner, post_id).await? {
+            let sk: String = read("a delivery", &mut item, "sk")?;
+            let request = self.table.delete_item(keys(post_id, sk));
+            request.send().await.map_err(failed(self.table.service))?;
+        }
+        Ok(())
+    }
+}
+
 fn push_key(push: &PushKey) -> Item {
-    keys(push.post_id, format!("{}/{}", push.user_id, push.device_id))
+    keys(push.post_id, format!("{}{}", of_owner(push.user_id), push.device_id))
+}
+
+/// What the sort keys of a person's pushes begin with.
+fn of_owner(owner: UserId) -> String {
+    format!("{owner}/")
 }

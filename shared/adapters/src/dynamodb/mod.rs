@@ -8,6 +8,7 @@
 
 mod categories;
 mod deliveries;
+mod departures;
 mod devices;
 mod friendships;
 mod idempotency;
@@ -37,6 +38,7 @@ use crate::aws::failed;
 pub use self::{
     categories::CategoriesTable,
     deliveries::DeliveriesTable,
+    departures::DeparturesTable,
     devices::DevicesTable,
     friendships::FriendshipsTable,
     idempotency::IdempotencyTable,

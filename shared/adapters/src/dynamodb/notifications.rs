@@ -49,6 +49,11 @@ impl NotificationsTable {
         self.table.held(request.send().await).map(drop)
     }
 
+    async fn delete(&self, owner: UserId, sk: String) -> Result<()> {
+        let request = self.table.delete_item(keys(owner, sk));
+        request.send().await.map(drop).map_err(failed(self.table.service))
+    }
+
     /// Until when everything is read, in ms.
     async fn read_until(&self, owner: UserId) -> Result<i64> {
         let item = self.table.get(keys(owner, READ)).await?;
@@ -152,12 +157,15 @@ impl InboxMarker for NotificationsTable {
 }
 
 impl InboxEraser for NotificationsTable {
+    async fn remove(&self, owner: UserId, ids: &[NotificationId]) -> Result<()> {
+        let deletes = stream::iter(ids.to_vec()).map(|id| self.delete(owner, id.to_string()));
+        deletes.buffer_unordered(CONCURRENT).try_collect().await
+    }
+
     async fn erase(&self, owner: UserId) -> Result<()> {
         let items = self.table.under(owner.to_string()).await?;
         let delete = |mut item: Item| async move {
-            let sk: String = read("a notification", &mut item, "sk")?;
-            let request = self.table.delete_item(keys(owner, sk));
-            request.send().await.map(drop).map_err(failed(self.table.service))
+            self.delete(owner, read("a notification", &mut item, "sk")?).await
         };
         stream::iter(items).map(delete).buffer_unordered(CONCURRENT).try_collect().await
     }

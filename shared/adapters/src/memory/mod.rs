@@ -4,6 +4,7 @@
 //! What expires by itself elsewhere (a cached timeline, a count) does not here, unless a port is told the time.
 
 mod accounts;
+mod departures;
 mod friendships;
 mod notifications;
 mod outside;
@@ -17,11 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::{
     accounts::{MemorySessions, MemoryUsers},
+    departures::{MemoryDepartureQueue, MemoryDepartures},
     friendships::{MemoryFriendships, MemoryHiddenCache},
     notifications::MemoryInboxes,
     outside::{
-        MemoryDepartureQueue, MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue,
-        MemoryRateLimiter, MemoryResetQueue,
+        MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryRateLimiter, MemoryResetQueue,
     },
     people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},

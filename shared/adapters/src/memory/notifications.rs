@@ -77,6 +77,13 @@ impl InboxMarker for MemoryInboxes {
 }
 
 impl InboxEraser for MemoryInboxes {
+    async fn remove(&self, owner: UserId, ids: &[NotificationId]) -> Result<()> {
+        if let Some(inbox) = self.inboxes.lock().get_mut(&owner) {
+            inbox.retain(|id, _| !ids.contains(id));
+        }
+        Ok(())
+    }
+
     async fn erase(&self, owner: UserId) -> Result<()> {
         self.inboxes.lock().remove(&owner);
         self.read_until.lock().remove(&owner);

@@ -7,7 +7,6 @@ use std::{
 
 use tocsin_domain::{
     Result,
-    departure::{Departure, DepartureQueue},
     device::{Device, DeviceId, DeviceToken},
     ids::UserId,
     mail::{Mail, Mailer},
@@ -30,27 +29,6 @@ impl MemoryPostLog {
     #[must_use]
     pub fn records(&self) -> Vec<PostRecord> {
         self.records.lock().clone()
-    }
-}
-
-/// A queue of departures, each with how long it is held back.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryDepartureQueue {
-    departures: Shared<Vec<(Departure, Duration)>>,
-}
-
-impl MemoryDepartureQueue {
-    /// Takes what waits.
-    #[must_use]
-    pub fn take(&self) -> Vec<(Departure, Duration)> {
-        std::mem::take(&mut self.departures.lock())
-    }
-}
-
-impl DepartureQueue for MemoryDepartureQueue {
-    async fn enqueue(&self, departure: &Departure, delay: Duration) -> Result<()> {
-        self.departures.lock().push((*departure, delay));
-        Ok(())
     }
 }
 

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use tocsin_domain::{
     Result,
     device::{Device, DeviceEditor, DeviceId, Devices},
-    ids::UserId,
+    ids::{PostId, UserId},
     notification::Because,
-    push::{Deliveries, Endpoint, Outcome, PushKey, RESERVED_SECONDS, Reservation},
+    push::{
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, Outcome, PushKey,
+        REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation,
+    },
     time::{self, Timestamp},
 };
 
@@ -62,7 +65,7 @@ pub struct MemoryDeliveries {
 #[derive(Clone, Copy, Debug)]
 enum Delivery {
     ReservedUntil(Timestamp),
-    Done(Because, Outcome),
+    Done(Because, Outcome, Timestamp),
 }
 
 impl MemoryDeliveries {
@@ -70,7 +73,7 @@ impl MemoryDeliveries {
     #[must_use]
     pub fn outcome(&self, push: &PushKey) -> Option<(Because, Outcome)> {
         match self.pushes.lock().get(push) {
-            Some(Delivery::Done(because, outcome)) => Some((*because, *outcome)),
+            Some(Delivery::Done(because, outcome, _)) => Some((*because, *outcome)),
             _ => None,
         }
     }
@@ -90,13 +93,38 @@ impl Deliveries for MemoryDeliveries {
         }
     }
 
-    async fn record(&self, push: &PushKey, because: Because, outcome: Outcome, _: Timestamp) -> Result<()> {
-        self.pushes.lock().insert(push.clone(), Delivery::Done(because, outcome));
+    async fn record(&self, push: &PushKey, because: Because, outcome: Outcome, now: Timestamp) -> Result<()> {
+        self.pushes.lock().insert(push.clone(), Delivery::Done(because, outcome, now));
         Ok(())
     }
 
     async fn release(&self, push: &PushKey) -> Result<()> {
         self.pushes.lock().retain(|other, delivery| other != push || matches!(delivery, Delivery::Done(..)));
+        Ok(())
+    }
+}
+
+impl DeliveryReader for MemoryDeliveries {
+    async fn of(&self, owner: UserId, post_id: PostId, now: Timestamp) -> Result<Vec<Delivered>> {
+        let pushes = self.pushes.lock();
+        let of_both = pushes.iter().filter(|(push, _)| push.user_id == owner && push.post_id == post_id);
+        let delivered = of_both.filter_map(|(push, delivery)| match *delivery {
+            Delivery::Done(because, outcome, recorded_at)
+                if time::after(recorded_at, REMEMBERED_SECONDS) > now =>
+            {
+                Some(Delivered { device_id: push.device_id.clone(), because, outcome, recorded_at })
+            }
+            _ => None,
+        });
+        let mut all: Vec<_> = delivered.collect();
+        all.sort_by(|one, other| one.device_id.cmp(&other.device_id));
+        Ok(all)
+    }
+}
+
+impl DeliveryEraser for MemoryDeliveries {
+    async fn erase(&self, owner: UserId, post_id: PostId) -> Result<()> {
+        self.pushes.lock().retain(|push, _| push.user_id != owner || push.post_id != post_id);
         Ok(())
     }
 }
