@@ -10,7 +10,7 @@ use town::Town;
 
 /// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
 /// what those before them leave.
-const SAMPLES: [(&str, Option<u64>); 65] = [
+const SAMPLES: [(&str, Option<u64>); 69] = [
     ("get-status", Some(200)),
     ("get-openapi", Some(200)),
     ("get-docs", Some(200)),
@@ -78,6 +78,11 @@ const SAMPLES: [(&str, Option<u64>); 65] = [
     ("delete-block", Some(204)),
     ("list-blocks", Some(200)),
     ("share-post", Some(422)),
+    // The sample's post is another's.
+    ("update-post", Some(403)),
+    ("resolve-post", Some(403)),
+    ("cancel-post", Some(403)),
+    ("delete-post", Some(403)),
     ("list-notifications", Some(200)),
     ("mark-notifications-read", Some(204)),
     ("end-sessions", Some(204)),

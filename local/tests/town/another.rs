@@ -6,6 +6,10 @@
 pub(crate) const TRIED: &[(&str, &str)] = &[
     // A post is for everybody; a category, for moderators.
     ("GET /v1/posts/{post_id}", "pipeline::a_post_is_read_at_once_listed_near_and_kept"),
+    ("PATCH /v1/posts/{post_id}", "posts::only_its_author_and_moderators_change_a_post"),
+    ("DELETE /v1/posts/{post_id}", "posts::only_its_author_and_moderators_change_a_post"),
+    ("POST /v1/posts/{post_id}/resolve", "posts::only_its_author_and_moderators_change_a_post"),
+    ("POST /v1/posts/{post_id}/cancel", "posts::only_its_author_and_moderators_change_a_post"),
     ("PUT /v1/categories/{category}", "identity::nobody_touches_anothers_things"),
     ("PATCH /v1/subscriptions/{subscription_id}", "identity::nobody_touches_anothers_things"),
     ("DELETE /v1/subscriptions/{subscription_id}", "identity::nobody_touches_anothers_things"),

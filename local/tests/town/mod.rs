@@ -44,6 +44,19 @@ impl Town {
         self.api.register(name, &format!("{name}@example.org")).await.unwrap()
     }
 
+    /// Somebody who moderates.
+    pub(crate) async fn moderator(&self, name: &str) -> Person {
+        let person = self.person(name).await;
+        let wish = json!({"email": person.email});
+        self.api.post("/_local/admins", &wish).await.unwrap().expect(200).unwrap();
+        // The roles are in the next access token.
+        let token = self.api.with_token(&person.session_token);
+        let tokens = token.send(Method::POST, "/v1/auth/session", None).await.unwrap().expect(200).unwrap();
+        let session_token = text(&tokens, "session_token").unwrap();
+        let api = self.api.with_token(text(&tokens, "access_token").unwrap());
+        Person { session_token, api, ..person }
+    }
+
     /// The operations of the contract that need a token, of either kind: method and path.
     pub(crate) async fn operations_with_a_token(&self) -> Vec<(Method, String)> {
         let contract = self.api.get("/v1/openapi.json").await.unwrap().expect(200).unwrap();

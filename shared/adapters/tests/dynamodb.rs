@@ -59,6 +59,7 @@ async fn posts() {
     let client = storage(&[("posts", true), ("idempotency", false)]).await;
     posts::posts(&PostsTable::new(&client, "posts")).await;
     posts::changes(&PostsTable::new(&client, "posts")).await;
+    posts::edits_at_once(&PostsTable::new(&client, "posts")).await;
     posts::idempotency(&IdempotencyTable::new(&client, "idempotency")).await;
 }
 

@@ -35,6 +35,7 @@ async fn conformance() {
     people::names(&profiles, async |person| profiles.add(person)).await;
     posts::posts(&MemoryPosts::default()).await;
     posts::changes(&MemoryPosts::default()).await;
+    posts::edits_at_once(&MemoryPosts::default()).await;
     posts::cache(&MemoryPostCache::default()).await;
     posts::idempotency(&MemoryIdempotency::default()).await;
     subscriptions::subscriptions(&MemorySubscriptions::default()).await;

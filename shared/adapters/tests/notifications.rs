@@ -82,7 +82,7 @@ impl Town {
         let Self { cache, posts, hidden_cache, friendships, inboxes, queue, .. } = self;
         let sharing = Sharing { cache, posts, hidden_cache, friendships, inboxes, queue };
         let with = Friends::from_json(&json!({"user_ids": with})).unwrap();
-        sharing.share(me, post_id, &with, time::now()).await
+        sharing.share(&fixtures::caller(me), post_id, &with, time::now()).await
     }
 
     /// The whole inbox, by pages of `limit`.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tocsin_domain::{
-    access_token::{TokenSigner, TokenVerifier},
+    access_token::{Caller, Role, TokenSigner, TokenVerifier},
     audience,
     category::CategoryName,
     ids::{PostId, SubscriptionId, UserId},
@@ -57,6 +57,12 @@ pub fn point(lat: f64, lon: f64) -> Point {
     Point::new(lat, lon).unwrap()
 }
 
+/// Somebody without a session, and with nobody's rights but everybody's.
+#[must_use]
+pub fn caller(user_id: UserId) -> Caller {
+    Caller { user_id, username: "someone".to_owned(), session_id: None, roles: vec![Role::User] }
+}
+
 /// A post of now: smoke at the harbour of Bergen.
 #[must_use]
 pub fn post() -> Post {
@@ -85,6 +91,8 @@ pub fn post_at(location: Point) -> Post {
         ends_at: None,
         expires_at: Some(time::after(now, 3_600)),
         confirmations: 0,
+        withheld: false,
+        revision: 0,
     }
 }
 
@@ -187,6 +195,8 @@ pub fn any_post() -> impl Strategy<Value = Post> {
             ends_at: None,
             expires_at: times.2,
             confirmations,
+            withheld: false,
+            revision: confirmations / 2,
         }
     })
 }

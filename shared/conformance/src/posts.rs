@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
 use tocsin_domain::{
     ids::PostId,
-    post::Post,
+    post::{Post, Severity},
+    post_edit::{Edit, FieldChange},
     post_log::Deletion,
     posts::{
         AtHand, CLAIM_SECONDS, Claim, Idempotency, IdempotencyKey, PlaceEntry, PlaceIndex, PlaceKey,
@@ -59,57 +61,85 @@ pub async fn posts(posts: &(impl Posts + PostStore + PlaceIndex)) {
     assert_eq!(posts.newest(&elsewhere, None, 10).await.unwrap(), []);
 }
 
-/// What happens to a post later holds, whatever comes late: an older form changes nothing, and what was deleted stays so.
+/// What happens to a post later holds, whatever comes late: each field is as its latest edit has it, and what was deleted
+/// stays so.
 pub async fn changes(posts: &(impl Posts + PostStore + PostEditor + PlaceIndex)) {
     let here = point(-48.0, f64::from(time::now().subsec_millisecond()) / 10.0);
     let created = Post { category: category("weather"), ..post_at(here) };
     let id = created.post_id;
-    let moved = Post {
-        author: None,
-        location: point(-48.0, -120.0),
-        updated_at: time::after(created.created_at, 60),
-        ..created.clone()
-    };
+    let at = |seconds| time::after(created.created_at, seconds);
+    let (location, severity) = (point(-48.0, -120.0), Severity::Extreme);
+    let moved = vec![FieldChange::Author(None), FieldChange::Location(location)];
+    let moved = Edit::new(&created, moved, at(60));
+    let late = vec![FieldChange::Location(point(-48.0, 100.0)), FieldChange::Severity(severity)];
+    let late = Edit::new(&created, late, at(30));
+    assert!(posts.edit(&moved).await.is_err(), "it is not there yet");
     assert_eq!(posts.store(std::slice::from_ref(&created)).await.pop().unwrap().unwrap(), Stored::New);
-    assert_eq!(posts.update(&moved).await.unwrap(), Stored::New);
-    for late in [&created, &moved] {
-        assert_eq!(posts.update(late).await.unwrap(), Stored::Already, "an older form changes nothing");
-        assert_eq!(posts.store(std::slice::from_ref(late)).await.pop().unwrap().unwrap(), Stored::Already);
-        assert_eq!(posts.get(&[id]).await.unwrap(), std::slice::from_ref(&moved));
+    let once = moved.applied_to(created.clone());
+    let twice = Post { severity, revision: 2, ..once.clone() };
+    for (edit, expected) in
+        [(&moved, &once), (&moved, &once), (&late, &twice), (&moved, &twice), (&late, &twice)]
+    {
+        assert_eq!(posts.edit(edit).await.unwrap().as_ref(), Some(expected));
+        let stored = posts.store(std::slice::from_ref(&created)).await.pop().unwrap();
+        assert_eq!(stored.unwrap(), Stored::Already, "it was posted before");
+        assert_eq!(posts.get(&[id]).await.unwrap(), std::slice::from_ref(expected));
     }
-    for key in PlaceKey::of(&moved) {
-        assert!(stands_under(posts, &key, id).await, "{key:?}");
+    for key in PlaceKey::of(&twice) {
+        let entry = entry_under(posts, &key, id).await;
+        assert_eq!(entry, Some(PlaceEntry::of(&twice)), "{key:?}");
     }
     let left: Vec<_> =
-        PlaceKey::of(&created).into_iter().filter(|key| !PlaceKey::of(&moved).contains(key)).collect();
+        PlaceKey::of(&created).into_iter().filter(|key| !PlaceKey::of(&twice).contains(key)).collect();
     assert!(left.len() >= 3, "its author and its cells");
     for key in &left {
-        assert!(!stands_under(posts, key, id).await, "{key:?}");
+        assert_eq!(entry_under(posts, key, id).await, None, "{key:?}");
     }
-    let deletion = Deletion { post_id: id, deleted_at: time::after(created.created_at, 120) };
+    let deletion = Deletion { post_id: id, deleted_at: at(120) };
     for _ in 0..2 {
         posts.remove(&deletion).await.unwrap();
         assert_eq!(posts.get(&[id]).await.unwrap(), []);
-        for form in [&created, &moved] {
-            let stored = posts.store(std::slice::from_ref(form)).await.pop().unwrap();
-            assert_eq!(stored.unwrap(), Stored::Deleted, "nothing brings it back");
-            assert_eq!(posts.update(form).await.unwrap(), Stored::Deleted);
-            for key in PlaceKey::of(form) {
-                assert!(!stands_under(posts, &key, id).await, "{key:?}");
-            }
+        let stored = posts.store(std::slice::from_ref(&created)).await.pop().unwrap();
+        assert_eq!(stored.unwrap(), Stored::Deleted, "nothing brings it back");
+        for edit in [&late, &moved] {
+            assert_eq!(posts.edit(edit).await.unwrap(), None);
+        }
+        for key in PlaceKey::of(&created).iter().chain(&PlaceKey::of(&twice)) {
+            assert_eq!(entry_under(posts, key, id).await, None, "{key:?}");
         }
     }
-    // One that comes before what it is about, and one without.
+    // One that comes before what it is about.
     let other = post_at(here);
     posts.remove(&Deletion { post_id: other.post_id, deleted_at: time::now() }).await.unwrap();
     assert_eq!(posts.store(&[other]).await.pop().unwrap().unwrap(), Stored::Deleted);
-    let unknown = post_at(here);
-    assert_eq!(posts.update(&unknown).await.unwrap(), Stored::New);
-    assert_eq!(posts.get(&[unknown.post_id]).await.unwrap(), [unknown]);
 }
 
-async fn stands_under(posts: &impl PlaceIndex, key: &PlaceKey, id: PostId) -> bool {
-    posts.newest(key, None, 100).await.unwrap().iter().any(|entry| entry.post_id == id)
+/// Of edits that come all at once, none is lost.
+pub async fn edits_at_once(posts: &(impl Posts + PostStore + PostEditor + PlaceIndex)) {
+    let post = post_at(point(-49.0, 20.0));
+    posts.store(std::slice::from_ref(&post)).await;
+    let now = time::after(post.created_at, 1);
+    let changes = [
+        FieldChange::Title("Another".to_owned()),
+        FieldChange::Severity(Severity::Minor),
+        FieldChange::Location(point(-49.0, 21.0)),
+        FieldChange::Confirmations(7),
+    ];
+    let edits = changes.map(|change| Edit::new(&post, vec![change], now));
+    for outcome in join_all(edits.iter().map(|edit| posts.edit(edit))).await {
+        outcome.unwrap().unwrap();
+    }
+    let edited = posts.get(&[post.post_id]).await.unwrap().pop().unwrap();
+    let expected = edits.iter().fold(post.clone(), |post, edit| edit.applied_to(post));
+    assert_eq!(edited, expected);
+    for key in PlaceKey::of(&post).iter().chain(&PlaceKey::of(&edited)) {
+        let expected = PlaceKey::of(&edited).contains(key).then(|| PlaceEntry::of(&edited));
+        assert_eq!(entry_under(posts, key, post.post_id).await, expected, "{key:?}");
+    }
+}
+
+async fn entry_under(posts: &impl PlaceIndex, key: &PlaceKey, id: PostId) -> Option<PlaceEntry> {
+    posts.newest(key, None, 100).await.unwrap().into_iter().find(|entry| entry.post_id == id)
 }
 
 /// A post is at hand as it was first kept, until it is replaced by a newer form; and one that was deleted stays so.
@@ -126,7 +156,7 @@ pub async fn cache(cache: &(impl PostCache + PostCacheEditor)) {
     assert_eq!(cache.get(&ids).await.unwrap(), at_hand(&[&kept], &[]));
     assert_eq!(cache.get(&[]).await.unwrap(), AtHand::default());
 
-    let newer = Post { updated_at: time::after(kept.updated_at, 60), ..kept.clone() };
+    let newer = Post { revision: kept.revision + 1, ..kept.clone() };
     for form in [&kept, &newer, &kept] {
         cache.replace(form).await.unwrap();
     }

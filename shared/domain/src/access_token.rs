@@ -44,9 +44,15 @@ pub enum Role {
 }
 
 impl Caller {
+    /// Whether they are a moderator.
+    #[must_use]
+    pub fn is_moderator(&self) -> bool {
+        self.roles.contains(&Role::Moderator)
+    }
+
     /// Refuses who is no moderator.
     pub fn must_moderate(&self) -> Result<(), Refusal> {
-        if self.roles.contains(&Role::Moderator) {
+        if self.is_moderator() {
             Ok(())
         } else {
             Err(Refusal::new(Kind::Forbidden, "forbidden", "only moderators may do this"))

@@ -24,6 +24,7 @@ use crate::{
     ids::{PostId, UserId},
     notification::{Inbox, InboxEraser},
     post::Post,
+    post_edit::{Edit, FieldChange},
     post_log::{Deletion, PostChange, PostLog, PostRecord},
     posts::{PlaceIndex, PlaceKey, Posts},
     push::{DeliveryEraser, PushGateway},
@@ -315,7 +316,7 @@ impl<I: PlaceIndex, P: Posts, L: PostLog, D: DepartureProgress, Q: DepartureQueu
 /// What happens to a post whose author leaves.
 fn left(post: Post, posts: PostsLeft, now: Timestamp) -> PostRecord {
     let change = match posts {
-        PostsLeft::Anonymise => PostChange::Updated(Box::new(Post { author: None, updated_at: now, ..post })),
+        PostsLeft::Anonymise => PostChange::Edited(Edit::new(&post, vec![FieldChange::Author(None)], now)),
         PostsLeft::Remove => PostChange::Deleted(Deletion { post_id: post.post_id, deleted_at: now }),
     };
     change.into()

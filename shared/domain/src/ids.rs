@@ -79,6 +79,10 @@ id!(
     PostId
 );
 id!(
+    /// An edit of a post.
+    EditId
+);
+id!(
     /// A person with an account.
     UserId
 );

@@ -30,6 +30,8 @@ pub mod person;
 pub mod person_search;
 pub mod place;
 pub mod post;
+pub mod post_edit;
+pub mod post_life;
 pub mod post_log;
 pub mod posts;
 pub mod profile_image;

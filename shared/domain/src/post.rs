@@ -52,6 +52,12 @@ pub struct Post {
     pub expires_at: Option<Timestamp>,
     /// How many others see it too.
     pub confirmations: u32,
+    /// Whether it is withheld until a moderator has looked at it: others have flagged it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
+    /// How often it has changed: of two forms of a post, the one with more is the newer.
+    #[serde(default)]
+    pub revision: u32,
 }
 
 /// What kind of post it is.
@@ -64,6 +70,14 @@ pub enum PostKind {
     Alert,
     /// It is scheduled.
     Event,
+}
+
+impl PostKind {
+    /// The kind of what a person posts: an event, if it has a beginning.
+    #[must_use]
+    pub const fn of_a_person(starts_at: Option<Timestamp>) -> Self {
+        if starts_at.is_some() { Self::Event } else { Self::Report }
+    }
 }
 
 /// Whether a post still goes on.
@@ -263,22 +277,18 @@ impl NewPost {
     /// Reads the body of `create-post`.
     pub fn from_json(body: &Value, now: Timestamp) -> Result<Self, Refusal> {
         let mut fields = Fields::of(body)?;
-        let title = fields.required("title", text(1, 200));
-        let text_body = fields.optional("body", text(0, 5_000));
+        let title = fields.required("title", text(1, MOST_OF_TITLE));
+        let text_body = fields.optional("body", text(0, MOST_OF_BODY));
         let category = fields.required("category", parsed(str::parse));
         let tags = Tags::read(&mut fields);
         let severity = fields.optional("severity", parsed(str::parse)).unwrap_or_default();
         let location = fields.required_object("location", Point::read);
         let starts_at = fields.optional("starts_at", parsed(time::parse));
         let ends_at = fields.optional("ends_at", parsed(time::parse));
-        let expires_at = fields.optional("expires_at", parsed(time::parse));
+        let expires_at = fields.optional("expires_at", parsed(|text| expiry(time::parse(text)?, now)));
         if ends_at.is_some_and(|ends| ends <= starts_at.unwrap_or(now)) {
             let detail = "must be after starts_at, or after now where there is none";
             fields.refuse::<()>("ends_at", Invalid::new("out_of_range", detail));
-        }
-        if expires_at.is_some_and(|expires| expires <= now || expires > time::after(now, YEAR)) {
-            let detail = "must be in the future, and at most 366 days ahead";
-            fields.refuse::<()>("expires_at", Invalid::new("out_of_range", detail));
         }
         let (Some(title), Some(category), Some(tags), Some(location)) = (title, category, tags, location)
         else {
@@ -303,7 +313,7 @@ impl NewPost {
     pub fn into_post(self, post_id: PostId, author: Author) -> Post {
         Post {
             post_id,
-            kind: if self.starts_at.is_some() { PostKind::Event } else { PostKind::Report },
+            kind: PostKind::of_a_person(self.starts_at),
             status: PostStatus::Active,
             title: self.title,
             body: self.body,
@@ -319,7 +329,23 @@ impl NewPost {
             ends_at: self.ends_at,
             expires_at: self.expires_at,
             confirmations: 0,
+            withheld: false,
+            revision: 0,
         }
+    }
+}
+
+/// The most characters of a title.
+pub(crate) const MOST_OF_TITLE: usize = 200;
+/// The most characters of a body.
+pub(crate) const MOST_OF_BODY: usize = 5_000;
+
+/// An instant at which a post may expire.
+pub(crate) fn expiry(expires_at: Timestamp, now: Timestamp) -> Result<Timestamp, Invalid> {
+    if expires_at > now && expires_at <= time::after(now, YEAR) {
+        Ok(expires_at)
+    } else {
+        Err(Invalid::new("out_of_range", "must be in the future, and at most 366 days ahead"))
     }
 }
 

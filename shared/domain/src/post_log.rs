@@ -11,7 +11,13 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{Error, Result, ids::PostId, post::Post, time::Timestamp};
+use crate::{
+    Error, Result,
+    ids::PostId,
+    post::{Post, PostStatus},
+    post_edit::Edit,
+    time::Timestamp,
+};
 
 /// Appends to the log.
 pub trait PostLog: Sync {
@@ -39,14 +45,16 @@ pub enum Change {
     Heartbeat,
 }
 
-/// What happened to a post. Of two changes, the one with the later instant holds, in whatever order they come: what is
-/// older than what is known changes nothing.
+/// What happened to a post. Changes come to the same, in whatever order they arrive: edits merge ([`Edited`]), and nothing
+/// brings back what was deleted.
+///
+/// [`Edited`]: crate::post_edit::Edited
 #[derive(Clone, Debug, PartialEq)]
 pub enum PostChange {
     /// `post.created`.
     Created(Box<Post>),
-    /// `post.updated`: the whole post, as it is from `updated_at` on.
-    Updated(Box<Post>),
+    /// `post.resolved` or `post.cancelled`, where it ends the post so; else `post.updated`.
+    Edited(Edit),
     /// `post.deleted`: it is nowhere to be seen any more, and nothing brings it back.
     Deleted(Deletion),
 }
@@ -65,7 +73,8 @@ impl PostChange {
     #[must_use]
     pub const fn post_id(&self) -> PostId {
         match self {
-            Self::Created(post) | Self::Updated(post) => post.post_id,
+            Self::Created(post) => post.post_id,
+            Self::Edited(edit) => edit.post_id,
             Self::Deleted(deletion) => deletion.post_id,
         }
     }
@@ -75,24 +84,28 @@ impl PostChange {
     pub fn created(&self) -> Option<&Post> {
         match self {
             Self::Created(post) => Some(post),
-            Self::Updated(_) | Self::Deleted(_) => None,
+            Self::Edited(_) | Self::Deleted(_) => None,
         }
     }
 
     /// When it happened.
     #[must_use]
-    pub const fn time(&self) -> Timestamp {
+    pub fn time(&self) -> Timestamp {
         match self {
             Self::Created(post) => post.created_at,
-            Self::Updated(post) => post.updated_at,
+            Self::Edited(edit) => edit.time(),
             Self::Deleted(deletion) => deletion.deleted_at,
         }
     }
 
-    const fn kind(&self) -> &'static str {
+    fn kind(&self) -> &'static str {
         match self {
             Self::Created(_) => CREATED,
-            Self::Updated(_) => UPDATED,
+            Self::Edited(edit) => match edit.status() {
+                Some(PostStatus::Resolved) => RESOLVED,
+                Some(PostStatus::Cancelled) => CANCELLED,
+                Some(PostStatus::Active) | None => UPDATED,
+            },
             Self::Deleted(_) => DELETED,
         }
     }
@@ -103,11 +116,12 @@ impl From<PostChange> for PostRecord {
     fn from(change: PostChange) -> Self {
         let id = match &change {
             PostChange::Created(post) => Uuid::from_bytes(*post.post_id.as_bytes()),
-            other => {
+            PostChange::Edited(edit) => Uuid::from_bytes(*edit.edit_id.as_bytes()),
+            PostChange::Deleted(Deletion { post_id, deleted_at }) => {
                 let digest = Sha256::new()
-                    .chain_update(other.kind())
-                    .chain_update(other.post_id().as_bytes())
-                    .chain_update(other.time().as_nanosecond().to_be_bytes())
+                    .chain_update(DELETED)
+                    .chain_update(post_id.as_bytes())
+                    .chain_update(deleted_at.as_nanosecond().to_be_bytes())
                     .finalize();
                 uuid::Builder::from_custom_bytes(std::array::from_fn(|i| digest[i])).into_uuid()
             }
@@ -141,7 +155,8 @@ impl PostRecord {
             Change::Post(change) => (
                 change.kind(),
                 match change {
-                    PostChange::Created(post) | PostChange::Updated(post) => serde_json::to_value(post),
+                    PostChange::Created(post) => serde_json::to_value(post),
+                    PostChange::Edited(edit) => serde_json::to_value(edit),
                     PostChange::Deleted(deletion) => serde_json::to_value(deletion),
                 },
             ),
@@ -170,10 +185,13 @@ impl PostRecord {
             let cause = format!("version {} of {}", envelope.dataversion, envelope.kind);
             return Err(Error::unreadable("a record of the log", cause));
         }
-        let post = |data| serde_json::from_value(data).map_err(read);
         let change = match envelope.kind.as_str() {
-            CREATED => Change::Post(PostChange::Created(post(envelope.data)?)),
-            UPDATED => Change::Post(PostChange::Updated(post(envelope.data)?)),
+            CREATED => {
+                Change::Post(PostChange::Created(serde_json::from_value(envelope.data).map_err(read)?))
+            }
+            UPDATED | RESOLVED | CANCELLED => {
+                Change::Post(PostChange::Edited(serde_json::from_value(envelope.data).map_err(read)?))
+            }
             DELETED => {
                 Change::Post(PostChange::Deleted(serde_json::from_value(envelope.data).map_err(read)?))
             }
@@ -193,6 +211,8 @@ impl PostRecord {
 
 const CREATED: &str = "post.created";
 const UPDATED: &str = "post.updated";
+const RESOLVED: &str = "post.resolved";
+const CANCELLED: &str = "post.cancelled";
 const DELETED: &str = "post.deleted";
 const HEARTBEAT: &str = "heartbeat";
 /// The version of `data` in this form. A consumer refuses others, so a new form is rolled out consumers first.

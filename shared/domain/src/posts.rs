@@ -22,6 +22,7 @@ use crate::{
     ids::{PostId, UserId},
     place::{Cell, Circle, Point},
     post::{Author, NewPost, Post, Severity, Tags},
+    post_edit::Edit,
     post_log::{Deletion, PostChange, PostLog, PostRecord},
     subscription::{Happening, Wish},
     time::{self, Timestamp},
@@ -42,8 +43,9 @@ pub trait PostStore: Sync {
 
 /// Changes stored posts.
 pub trait PostEditor: Sync {
-    /// Puts a post in place of an older form of it, or of none, with its entries in the place index.
-    fn update(&self, post: &Post) -> impl Future<Output = Result<Stored>> + Send;
+    /// Merges an edit into the stored post, with its entries in the place index; answers the post as it is then, or none
+    /// where it was deleted. Of a post that is not stored it is an error: it has not begun yet.
+    fn edit(&self, edit: &Edit) -> impl Future<Output = Result<Option<Post>>> + Send;
     /// Removes a post and its entries, and remembers that it was deleted: nothing stores it again.
     fn remove(&self, deletion: &Deletion) -> impl Future<Output = Result<()>> + Send;
 }
@@ -69,7 +71,7 @@ pub trait PostCache: Sync {
 
 /// Changes posts at hand. The changes of one post come one after the other.
 pub trait PostCacheEditor: Sync {
-    /// Keeps a post in place of an older form of it, or of none.
+    /// Keeps a post in place of a form of it with fewer revisions, or of none.
     fn replace(&self, post: &Post) -> impl Future<Output = Result<()>> + Send;
     /// Keeps a post no more, and remembers that it was deleted, so that a late reader puts none in its place.
     fn remove(&self, id: PostId) -> impl Future<Output = Result<()>> + Send;
@@ -392,11 +394,8 @@ impl<C: Categories, I: Idempotency, L: PostLog, P: PostCache> Creation<'_, C, I,
         }
         let author = Author { user_id: caller.user_id, username: caller.username.clone() };
         let post = new.into_post(post_id, author);
-        self.log.append(&PostRecord::created(post.clone())).await.map_err(|error| {
-            tracing::error!(%error, %post_id, "the log did not take a post");
-            let detail = "the log did not confirm the post; send it again, with the same Idempotency-Key";
-            Refusal::unavailable("log_unavailable", detail, Duration::from_secs(5))
-        })?;
+        let detail = "the log did not confirm the post; send it again, with the same Idempotency-Key";
+        append(self.log, &PostRecord::created(post.clone()), detail).await?;
         if let Err(error) = self.cache.put(&[post]).await {
             tracing::warn!(cache_unavailable = true, %error, %post_id, "an accepted post is not in the cache: its author reads it once stored");
         }
@@ -404,22 +403,48 @@ impl<C: Categories, I: Idempotency, L: PostLog, P: PostCache> Creation<'_, C, I,
     }
 }
 
+/// Appends to the log; where it does not confirm that, the caller is told so, with what to do.
+pub(crate) async fn append(
+    log: &impl PostLog,
+    record: &PostRecord,
+    detail: &'static str,
+) -> Result<(), Refusal> {
+    log.append(record).await.map_err(|error| {
+        tracing::error!(%error, key = record.key(), "the log did not take a record");
+        Refusal::unavailable("log_unavailable", detail, Duration::from_secs(5))
+    })
+}
+
 fn fingerprint(new: &NewPost) -> String {
     // `Debug` of the parsed post, so that spaces and the order of the JSON do not matter.
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{new:?}")))
 }
 
-/// Reads one post, from the cache or the storage. One by somebody who is hidden is not found.
+/// Reads one post, from the cache or the storage. One by somebody who is hidden is not found, and neither is one that is
+/// withheld, save by its author. Moderators find all: nobody escapes them by a block.
 pub async fn get(
     cache: &impl PostCache,
     posts: &impl Posts,
     hidden: impl Future<Output = Result<HiddenPeople>>,
+    caller: &Caller,
     id: PostId,
 ) -> Result<Post> {
     let ids = [id];
     let (found, hidden) = try_join(read(cache, posts, &ids), hidden).await?;
-    let found = found.into_iter().find(|post| is_shown(post, &hidden));
+    let is_there = |post: &Post| {
+        let may_change = may_change(caller, post);
+        let is_shown = is_shown(post, &hidden) || caller.is_moderator();
+        is_shown && (!post.withheld || may_change)
+    };
+    let found = found.into_iter().find(is_there);
     found.ok_or_else(|| Refusal::not_found("post").into())
+}
+
+/// Whether somebody may change a post: its author, and moderators.
+#[must_use]
+pub fn may_change(caller: &Caller, post: &Post) -> bool {
+    let is_author = post.author.as_ref().is_some_and(|author| author.user_id == caller.user_id);
+    is_author || caller.is_moderator()
 }
 
 /// Reads posts, each from the cache or the storage, in the order of `ids`. What the cache lacked is put there; where it
@@ -449,7 +474,7 @@ pub async fn read(cache: &impl PostCache, posts: &impl Posts, ids: &[PostId]) ->
 /// Whether a post is still listed.
 #[must_use]
 pub fn is_listed(post: &Post, now: Timestamp) -> bool {
-    post.expires_at.is_none_or(|expires| expires > now)
+    !post.withheld && post.expires_at.is_none_or(|expires| expires > now)
 }
 
 /// Whether a post is by nobody who is hidden.
@@ -512,7 +537,10 @@ impl Near {
             let found = newest.take(self.limit.and_one() - items.len(), wanted).await?;
             let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
             let read = read(cache, posts, &ids).await?.into_iter();
-            let listed = read.filter(|post| is_listed(post, now) && is_shown(post, hidden));
+            let listed = read.filter(|post| {
+                // The post may have moved since the index was read.
+                is_listed(post, now) && is_shown(post, hidden) && self.circle.contains(post.location)
+            });
             items.extend(listed.map(|post| {
                 let distance_m = (self.circle.centre().distance_m(post.location) * 10.0).round() / 10.0;
                 NearPost { post, distance_m }
@@ -580,7 +608,10 @@ pub async fn ingest(store: &(impl PostStore + PostEditor), changes: &[PostChange
                     PostChange::Created(_) => created.flatten().unwrap_or_else(|| {
                         Err(Error::unavailable("posts", "the storage did not answer for a post"))
                     }),
-                    PostChange::Updated(post) => store.update(post).await,
+                    PostChange::Edited(edit) => {
+                        let post = store.edit(edit).await?;
+                        Ok(post.map_or(Stored::Deleted, |_| Stored::Already))
+                    }
                     PostChange::Deleted(deletion) => store.remove(deletion).await.map(|()| Stored::Deleted),
                 }
             }

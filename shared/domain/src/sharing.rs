@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::{
     Refusal, Result,
+    access_token::Caller,
     error::{FieldError, Invalid},
     friendship::{self, Friendship, Hidden, HiddenCache, Relations},
     ids::{PostId, UserId},
@@ -79,11 +80,21 @@ where
 {
     /// Shares a post that the caller can see with friends of theirs; with all that are named, or none. A friend from whom
     /// the post's author is hidden is told nothing, and the caller nothing of it.
-    pub async fn share(&self, me: UserId, post_id: PostId, with: &Friends, now: Timestamp) -> Result<()> {
+    pub async fn share(
+        &self,
+        caller: &Caller,
+        post_id: PostId,
+        with: &Friends,
+        now: Timestamp,
+    ) -> Result<()> {
+        let me = caller.user_id;
         let hidden_from_me = friendship::hidden_from(self.hidden_cache, self.friendships, me);
-        let post = posts::get(self.cache, self.posts, hidden_from_me, post_id);
+        let post = posts::get(self.cache, self.posts, hidden_from_me, caller, post_id);
         let (post, known) = join(post, Relations::of(self.friendships, me, &with.0)).await;
         let (post, known) = (post?, known?);
+        if post.withheld {
+            return Err(Refusal::not_found("post").into());
+        }
         let is_friend =
             |id: &UserId| known.get(id).is_some_and(|known| known.friendship == Friendship::Accepted);
         let strangers = with.0.iter().enumerate().filter(|(_, id)| !is_friend(id));

@@ -27,8 +27,12 @@ use crate::{
     ids::{PostId, SubscriptionId, UserId},
     notification::Because,
     post::Post,
+    post_edit::Edit,
     post_log::PostChange,
-    posts::{self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, PostCacheEditor, PostStore, Posts},
+    posts::{
+        self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, PostCacheEditor, PostEditor, PostStore,
+        Posts,
+    },
     subscription::{Happening, Subscription, Subscriptions},
     time::Timestamp,
 };
@@ -315,7 +319,9 @@ type Load = (Post, Vec<Recipient>);
 /// How many posts' audiences are found at once.
 const CONCURRENT_AUDIENCES: usize = 8;
 
-impl<P: Posts, S: PostStore, A: Audience, T: TimelineLoader, C: PostCacheEditor> Loading<'_, P, S, A, T, C> {
+impl<P: Posts, S: PostStore + PostEditor, A: Audience, T: TimelineLoader, C: PostCacheEditor>
+    Loading<'_, P, S, A, T, C>
+{
     /// Brings what happened to posts, each another, to the cached timelines: new ones to those of their audiences, and
     /// what is there to its newest form. Answers for each in turn, with the number of its audience. To load a change
     /// again changes nothing.
@@ -326,11 +332,25 @@ impl<P: Posts, S: PostStore, A: Audience, T: TimelineLoader, C: PostCacheEditor>
         for change in changes {
             outcomes.push(match change {
                 PostChange::Created(_) => loaded.next().unwrap_or(Ok(0)),
-                PostChange::Updated(post) => self.cache.replace(post).await.map(|()| 0),
+                PostChange::Edited(edit) => self.load_edit(edit).await,
                 PostChange::Deleted(deletion) => self.cache.remove(deletion.post_id).await.map(|()| 0),
             });
         }
         outcomes
+    }
+
+    /// Brings an edit to whoever has the post in their timeline already, and the post to those whose it is now.
+    async fn load_edit(&self, edit: &Edit) -> Result<usize> {
+        let Some(post) = self.store.edit(edit).await? else {
+            self.cache.remove(edit.post_id).await?;
+            return Ok(0);
+        };
+        self.cache.replace(&post).await?;
+        if !edit.moves_audience() {
+            return Ok(0);
+        }
+        let audience = audience::of(self.audience, &post).await?;
+        self.timelines.load(&[(post, audience)]).await
     }
 
     async fn load_new(&self, posts: &[Post]) -> Vec<Result<usize>> {

@@ -279,6 +279,7 @@ mod tests {
     use tocsin_domain::{
         ids::UserId,
         post::{Author, NewPost, Post},
+        post_edit::{Edit, FieldChange},
         post_log::Deletion,
         time,
     };
@@ -303,8 +304,8 @@ mod tests {
 
     fn title(change: &PostChange) -> &str {
         match change {
-            PostChange::Created(post) | PostChange::Updated(post) => &post.title,
-            PostChange::Deleted(_) => "",
+            PostChange::Created(post) => &post.title,
+            PostChange::Edited(_) | PostChange::Deleted(_) => "",
         }
     }
 
@@ -361,9 +362,9 @@ mod tests {
     #[tokio::test]
     async fn the_changes_of_a_post_are_done_in_order() {
         let (a, b) = (post("a"), post("b"));
-        let updated = Box::new(Post { title: "a, again".to_owned(), updated_at: time::now(), ..a.clone() });
+        let title = FieldChange::Title("a, again".to_owned());
         let happened = [
-            PostChange::Updated(updated),
+            PostChange::Edited(Edit::new(&a, vec![title], time::now())),
             PostChange::Deleted(Deletion { post_id: a.post_id, deleted_at: time::now() }),
         ];
         let record = |change: &PostChange| {
@@ -380,7 +381,7 @@ mod tests {
         assert_eq!(calls.into_inner(), [vec![created(&a), created(&b)], first, second]);
         let answer = run(batch(&values, &[]), async |changes| {
             let fails = |change: &PostChange| match change {
-                PostChange::Updated(_) => Err(Error::unavailable("posts", "down")),
+                PostChange::Edited(_) => Err(Error::unavailable("posts", "down")),
                 PostChange::Created(_) => Ok(()),
                 PostChange::Deleted(_) => panic!("it is not its turn"),
             };

@@ -1,4 +1,5 @@
-//! `GET /v1/posts/{post_id}`: 200 with the post; 304; 404, also where its author is hidden from the caller.
+//! `GET /v1/posts/{post_id}`: 200 with the post; 304; 404, also where its author is hidden from
+//! the caller, or it is withheld.
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ async fn get_post(ports: &Ports, request: &Request) -> Result<Response> {
         request.no_query()?;
         let post_id = request.id_in_path("post_id", "post")?;
         let hidden = hidden_from(hidden_cache, friendships, caller.user_id);
-        posts::get(cache, stored, hidden, post_id).await
+        posts::get(cache, stored, hidden, &caller, post_id).await
     };
     let post = limits::read(limiter, &caller, post).await?;
     Response::read(request, Caching::Private, &post)

@@ -38,6 +38,6 @@ async fn share_post(ports: &Ports, request: &Request) -> Result<Response> {
     let post_id = request.id_in_path("post_id", "post")?;
     let friends = Friends::from_json(&request.json()?)?;
     let sharing = Sharing { cache, posts: stored, hidden_cache, friendships, inboxes, queue };
-    sharing.share(caller.user_id, post_id, &friends, time::now()).await?;
+    sharing.share(&caller, post_id, &friends, time::now()).await?;
     Ok(Response::no_content())
 }

@@ -2,13 +2,13 @@
 //!
 //! | pk | sk | what |
 //! |---|---|---|
-//! | `post#<id>` | `post` | `post`: the post; or `deleted_at`, for good, so that nothing stores it again |
+//! | `post#<id>` | `post` | `post`: the post; `edits`: the latest edit of each field; or `deleted_at`, for good, so that nothing stores it again |
 //! | `cell#<path>`, `anywhere#<category>`, `by#<user>` | `<post id>` | `entry`: what the index knows of the post |
 //!
 //! An entry's sort key is a UUIDv7, so an index is in the order of time.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use tocsin_domain::{
     Error, Result,
     ids::PostId,
     post::Post,
+    post_edit::{Edit, Edited},
     post_log::Deletion,
     posts::{PlaceEntry, PlaceIndex, PlaceKey, PostEditor, PostStore, Posts, Stored},
 };
@@ -167,62 +168,95 @@ impl PostsTable {
             return Ok(Stored::Deleted);
         }
         let stored: Post = read("a post", &mut there, "post")?;
-        if stored.updated_at != post.updated_at {
-            self.move_entries(Some(post), &stored).await?;
+        if stored.revision != post.revision {
+            self.move_entries(post, &stored).await?;
         }
         Ok(Stored::Already)
     }
 
     /// Puts a post's entries, and removes those of another form of it that it has no more.
-    async fn move_entries(&self, from: Option<&Post>, to: &Post) -> Result<()> {
+    async fn move_entries(&self, from: &Post, to: &Post) -> Result<()> {
         let keys = PlaceKey::of(to);
         let entries = keys.iter().map(|key| entry_item(key, to)).collect::<Result<Vec<_>>>()?;
         let put = self.put_entries(entries).await;
         put.map_err(|unwritten| unwritten.into_error(self.table.service))?;
-        let old_keys = from.map(PlaceKey::of).unwrap_or_default();
+        let old_keys = PlaceKey::of(from);
         self.delete_entries(to.post_id, old_keys.iter().filter(|key| !keys.contains(key))).await
     }
 
+    /// Puts a post in place of one form of it; answers whether that was there.
+    async fn replace(&self, old: &Post, new: &Edited) -> Result<bool> {
+        let mut item = post_key(&new.post.post_id);
+        item.insert("post".to_owned(), write("a post", &new.post)?);
+        item.insert(EDITS.to_owned(), write("a post's edits", &new.last)?);
+        let request = self
+            .table
+            .put_item(item)
+            .condition_expression("#post.revision = :seen")
+            .expression_attribute_names("#post", "post")
+            .expression_attribute_values(":seen", number(old.revision));
+        self.table.held(request.send().await)
+    }
+
     /// A post as it is stored, or that it was deleted, or neither.
-    async fn stored(&self, id: &PostId) -> Result<Option<Option<Post>>> {
+    async fn stored(&self, id: &PostId) -> Result<Option<Option<Edited>>> {
         let Some(mut item) = self.table.get(post_key(id)).await? else { return Ok(None) };
-        let is_deleted = item.contains_key(DELETED_AT);
-        Ok(Some(if is_deleted { None } else { Some(read("a post", &mut item, "post")?) }))
+        if item.contains_key(DELETED_AT) {
+            return Ok(Some(None));
+        }
+        let last = if item.contains_key(EDITS) {
+            read("a post's edits", &mut item, EDITS)?
+        } else {
+            BTreeMap::new()
+        };
+        Ok(Some(Some(Edited { post: read("a post", &mut item, "post")?, last })))
     }
 }
 
 /// Of a post that was deleted: when, in epoch seconds.
 const DELETED_AT: &str = "deleted_at";
+/// Of a post that was edited: the latest edit of each field.
+const EDITS: &str = "edits";
+/// How often an edit is merged again that another one came in the way of.
+const MOST_MERGES: usize = 8;
 
 impl PostEditor for PostsTable {
-    async fn update(&self, post: &Post) -> Result<Stored> {
-        let old = match self.stored(&post.post_id).await? {
-            Some(None) => return Ok(Stored::Deleted),
-            Some(Some(old)) if old.updated_at >= post.updated_at => return Ok(Stored::Already),
-            Some(Some(old)) => Some(old),
-            None => None,
-        };
-        // The entries first, as for a new post; and if it ends in between, it is done again from here.
-        self.move_entries(old.as_ref(), post).await?;
-        let mut item = post_key(&post.post_id);
-        item.insert("post".to_owned(), write("a post", post)?);
-        let request = self.table.put_item(item);
-        let request = match &old {
-            None => request.condition_expression("attribute_not_exists(pk)"),
-            Some(old) => request
-                .condition_expression("#post.updated_at = :seen")
-                .expression_attribute_names("#post", "post")
-                .expression_attribute_values(":seen", write("an instant", &old.updated_at)?),
-        };
-        if self.table.held(request.send().await)? {
-            return Ok(Stored::New);
+    async fn edit(&self, edit: &Edit) -> Result<Option<Post>> {
+        // What it was moved to by tries that came to nothing.
+        let mut tried: Vec<PlaceKey> = Vec::new();
+        for _ in 0..MOST_MERGES {
+            let old = match self.stored(&edit.post_id).await? {
+                Some(Some(old)) => old,
+                Some(None) => {
+                    self.delete_entries(edit.post_id, &tried).await?;
+                    return Ok(None);
+                }
+                None => {
+                    return Err(Error::unavailable(self.table.service, "a post is edited that is not stored"));
+                }
+            };
+            let mut new = old.clone();
+            let changed = new.merge(edit);
+            let stays = PlaceEntry::of(&old.post) == PlaceEntry::of(&new.post);
+            // The entries first, as for a new post; and if it ends in between, it is done again from here.
+            if !stays {
+                self.move_entries(&old.post, &new.post).await?;
+            }
+            if !changed || self.replace(&old.post, &new).await? {
+                let keys = PlaceKey::of(&new.post);
+                self.delete_entries(edit.post_id, tried.iter().filter(|key| !keys.contains(key))).await?;
+                return Ok(Some(new.post));
+            }
+            if !stays {
+                tried.extend(PlaceKey::of(&new.post));
+            }
         }
-        Err(Error::unavailable(self.table.service, "a post is changed by two at once"))
+        Err(Error::unavailable(self.table.service, "a post is edited by many at once"))
     }
 
     async fn remove(&self, deletion: &Deletion) -> Result<()> {
         let Deletion { post_id, deleted_at } = deletion;
-        if let Some(Some(post)) = self.stored(post_id).await? {
+        if let Some(Some(Edited { post, .. })) = self.stored(post_id).await? {
             self.delete_entries(*post_id, &PlaceKey::of(&post)).await?;
         }
         let mut item = post_key(post_id);

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tocsin_domain::{
-    Result,
+    Error, Result,
     ids::{PostId, UserId},
     post::Post,
+    post_edit::{Edit, Edited},
     post_log::Deletion,
     posts::{
         AtHand, CLAIM_SECONDS, Claim, Idempotency, IdempotencyKey, PlaceEntry, PlaceIndex, PlaceKey,
@@ -24,7 +25,7 @@ pub struct MemoryPosts {
 
 #[derive(Debug, Default)]
 struct Tables {
-    posts: HashMap<PostId, Post>,
+    posts: HashMap<PostId, Edited>,
     deleted: HashSet<PostId>,
     places: HashMap<PlaceKey, BTreeMap<PostId, PlaceEntry>>,
 }
@@ -32,22 +33,30 @@ struct Tables {
 impl Posts for MemoryPosts {
     async fn get(&self, ids: &[PostId]) -> Result<Vec<Post>> {
         let tables = self.tables.lock();
-        Ok(tables.posts.values().filter(|post| ids.contains(&post.post_id)).cloned().collect())
+        Ok(ids
+            .iter()
+            .collect::<HashSet<_>>()
+            .into_iter()
+            .filter_map(|id| Some(tables.posts.get(id)?.post.clone()))
+            .collect())
     }
 }
 
 impl Tables {
-    fn put(&mut self, post: &Post) {
+    fn put(&mut self, edited: Edited) {
+        let post = &edited.post;
         for key in PlaceKey::of(post) {
             self.places.entry(key).or_default().insert(post.post_id, PlaceEntry::of(post));
         }
-        self.posts.insert(post.post_id, post.clone());
+        self.posts.insert(post.post_id, edited);
     }
 
-    fn take(&mut self, id: PostId) {
-        for key in self.posts.remove(&id).iter().flat_map(PlaceKey::of) {
+    fn take(&mut self, id: PostId) -> Option<Edited> {
+        let taken = self.posts.remove(&id)?;
+        for key in PlaceKey::of(&taken.post) {
             self.places.entry(key).or_default().remove(&id);
         }
+        Some(taken)
     }
 }
 
@@ -61,7 +70,7 @@ impl PostStore for MemoryPosts {
             if tables.posts.contains_key(&post.post_id) {
                 return Ok(Stored::Already);
             }
-            tables.put(post);
+            tables.put(Edited::not_yet(post.clone()));
             Ok(Stored::New)
         };
         posts.iter().map(store).collect()
@@ -69,17 +78,18 @@ impl PostStore for MemoryPosts {
 }
 
 impl PostEditor for MemoryPosts {
-    async fn update(&self, post: &Post) -> Result<Stored> {
+    async fn edit(&self, edit: &Edit) -> Result<Option<Post>> {
         let mut tables = self.tables.lock();
-        if tables.deleted.contains(&post.post_id) {
-            return Ok(Stored::Deleted);
+        if tables.deleted.contains(&edit.post_id) {
+            return Ok(None);
         }
-        if tables.posts.get(&post.post_id).is_some_and(|stored| stored.updated_at >= post.updated_at) {
-            return Ok(Stored::Already);
-        }
-        tables.take(post.post_id);
-        tables.put(post);
-        Ok(Stored::New)
+        let Some(mut edited) = tables.take(edit.post_id) else {
+            return Err(Error::unavailable("posts", "a post is edited that is not stored"));
+        };
+        edited.merge(edit);
+        let post = edited.post.clone();
+        tables.put(edited);
+        Ok(Some(post))
     }
 
     async fn remove(&self, deletion: &Deletion) -> Result<()> {
@@ -130,7 +140,7 @@ impl PostCacheEditor for MemoryPostCache {
     async fn replace(&self, post: &Post) -> Result<()> {
         let mut kept = self.posts.lock();
         let is_newer = match kept.get(&post.post_id) {
-            Some(Some(other)) => other.updated_at < post.updated_at,
+            Some(Some(other)) => other.revision < post.revision,
             Some(None) => false,
             None => true,
         };

@@ -77,7 +77,7 @@ impl PostCache for RedisPostCache {
 impl PostCacheEditor for RedisPostCache {
     async fn replace(&self, post: &Post) -> Result<()> {
         let AtHand { posts, deleted } = self.get(&[post.post_id]).await?;
-        if !deleted.is_empty() || posts.iter().any(|kept| kept.updated_at >= post.updated_at) {
+        if !deleted.is_empty() || posts.iter().any(|kept| kept.revision >= post.revision) {
             return Ok(());
         }
         // In between only a reader can come, who puts an older form.

@@ -1,0 +1,156 @@
+//! The life of a post after it was posted: edited, ended, deleted, by whom it is whose to do so.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
+
+mod town;
+
+use local::api_client::{Answer, Person};
+use reqwest::Method;
+use serde_json::{Value, json};
+use town::{Town, fire, titles};
+
+async fn patch(person: &Person, post_id: &str, body: &Value) -> Answer {
+    person.api.patch(&format!("/v1/posts/{post_id}"), body).await.unwrap()
+}
+
+async fn act(person: &Person, post_id: &str, action: &str) -> Answer {
+    let path = format!("/v1/posts/{post_id}/{action}");
+    person.api.send(Method::POST, &path, None).await.unwrap()
+}
+
+async fn read(person: &Person, post_id: &str) -> Answer {
+    person.api.get(&format!("/v1/posts/{post_id}")).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_edited_post_is_so_at_once_for_its_author_and_then_for_everybody() {
+    let town = Town::up().await;
+    let (ada, bob) = (town.person("ada").await, town.follower("bob").await);
+    // She follows floods in another street.
+    let cleo = town.person("cleo").await;
+    let area = json!({"lat": 60.43, "lon": 5.3245, "radius_m": 1_000});
+    let wish = json!({"category": "flood", "area": area, "min_severity": "severe"});
+    cleo.api.post("/v1/subscriptions", &wish).await.unwrap().expect(201).unwrap();
+    assert!(cleo.api.timeline().await.unwrap().is_empty());
+    let post_id = town.post(&ada, &fire("Smoke")).await;
+    town.settle().await;
+    assert_eq!(titles(&bob.api.timeline().await.unwrap()), ["Smoke"]);
+
+    let body = json!({"title": "Thick smoke", "body": "From a roof.", "severity": "moderate"});
+    let edited = patch(&ada, &post_id, &body).await.expect(200).unwrap();
+    for (field, value) in body.as_object().unwrap() {
+        assert_eq!(&edited[field], value, "{field}");
+    }
+    assert_eq!((&edited["revision"], &edited["category"]), (&json!(1), &json!("fire")));
+    assert!(edited["updated_at"].as_str() > edited["created_at"].as_str());
+    assert_eq!(read(&ada, &post_id).await.expect(200).unwrap(), edited);
+    // Said again, it is no change.
+    assert_eq!(patch(&ada, &post_id, &body).await.expect(200).unwrap(), edited);
+    // Right after, with what was just said as it is.
+    let cleared = patch(&ada, &post_id, &json!({"body": null})).await.expect(200).unwrap();
+    assert_eq!((&cleared["body"], &cleared["title"]), (&Value::Null, &json!("Thick smoke")));
+    town.settle().await;
+    for reader in [&ada, &bob] {
+        assert_eq!(read(reader, &post_id).await.expect(200).unwrap(), cleared);
+    }
+    let timeline = bob.api.timeline().await.unwrap();
+    assert_eq!((titles(&timeline), &timeline[0]["severity"]), (vec!["Thick smoke"], &json!("moderate")));
+    let near = "/v1/posts?lat=60.3972&lon=5.3238&radius_m=500&category=fire";
+    let listed = bob.api.get(near).await.unwrap().expect(200).unwrap();
+    assert_eq!(titles(listed["items"].as_array().unwrap()), ["Thick smoke"]);
+
+    // What it is, and where, may change as well: then it is others' to know.
+    let body = json!({"category": "flood", "severity": "severe", "location": {"lat": 60.4305, "lon": 5.3238}});
+    patch(&ada, &post_id, &body).await.expect(200).unwrap();
+    town.settle().await;
+    assert_eq!(titles(&cleo.api.timeline().await.unwrap()), ["Thick smoke"]);
+    assert!(bob.api.timeline().await.unwrap().is_empty());
+    let listed = bob.api.get(near).await.unwrap().expect(200).unwrap();
+    assert_eq!(listed["items"], json!([]));
+    town.down().await;
+}
+
+#[tokio::test]
+async fn a_post_ends_once_and_a_deleted_one_is_gone() {
+    let town = Town::up().await;
+    let (ada, bob) = (town.person("ada").await, town.follower("bob").await);
+    let resolved = town.post(&ada, &fire("Smoke")).await;
+    let cancelled = town.post(&ada, &fire("Sirens")).await;
+    let deleted = town.post(&ada, &fire("A mistake")).await;
+    town.settle().await;
+    assert_eq!(bob.api.timeline().await.unwrap().len(), 3);
+
+    for (post_id, action, status, other) in
+        [(&resolved, "resolve", "resolved", "cancel"), (&cancelled, "cancel", "cancelled", "resolve")]
+    {
+        let ended = act(&ada, post_id, action).await.expect(200).unwrap();
+        assert_eq!((&ended["status"], &ended["revision"]), (&json!(status), &json!(1)));
+        assert_eq!(act(&ada, post_id, action).await.expect(200).unwrap(), ended, "it has ended so");
+        let refused = act(&ada, post_id, other).await;
+        assert_eq!((refused.status, &refused.body["code"]), (409, &json!("post_ended")));
+    }
+    let delete = async |person: &Person| {
+        person.api.delete(&format!("/v1/posts/{deleted}")).await.unwrap().status
+    };
+    assert_eq!(delete(&ada).await, 204);
+    assert_eq!((read(&ada, &deleted).await.status, delete(&ada).await), (404, 404));
+    town.settle().await;
+    assert_eq!(read(&bob, &deleted).await.status, 404);
+    let timeline = bob.api.timeline().await.unwrap();
+    let stands: Vec<_> = timeline.iter().map(|item| (&item["title"], &item["status"])).collect();
+    let (smoke, sirens) = (json!("Smoke"), json!("Sirens"));
+    assert_eq!(stands, [(&sirens, &json!("cancelled")), (&smoke, &json!("resolved"))]);
+    town.down().await;
+}
+
+#[tokio::test]
+async fn only_its_author_and_moderators_change_a_post() {
+    let town = Town::up().await;
+    let (ada, eve, blocked) =
+        (town.person("ada").await, town.person("eve").await, town.person("mallory").await);
+    let moderator = town.moderator("hedy").await;
+    let post_id = town.post(&ada, &fire("Smoke")).await;
+    let block = format!("/v1/blocks/{}", blocked.user_id());
+    assert_eq!(ada.api.send(Method::PUT, &block, None).await.unwrap().status, 204);
+    let nobodys = "0197f5b0-0000-7000-8000-000000000000";
+    for (method, action, body) in [
+        (Method::PATCH, "", Some(json!({"title": "Mine"}))),
+        (Method::POST, "/resolve", None),
+        (Method::POST, "/cancel", None),
+        (Method::DELETE, "", None),
+    ] {
+        for (api, post_id, status, code) in [
+            (&town.api, post_id.as_str(), 401, "token_missing"),
+            (&eve.api, &post_id, 403, "not_your_post"),
+            (&blocked.api, &post_id, 404, "not_found"),
+            (&eve.api, nobodys, 404, "not_found"),
+            (&moderator.api, nobodys, 404, "not_found"),
+        ] {
+            let path = format!("/v1/posts/{post_id}{action}");
+            let refused = api.send(method.clone(), &path, body.as_ref()).await.unwrap();
+            assert_eq!((refused.status, &refused.body["code"]), (status, &json!(code)), "{method} {path}");
+        }
+    }
+    for (body, pointer, code) in [
+        (json!({"title": null}), "/title", "wrong_type"),
+        (json!({"severity": "awful"}), "/severity", "not_in_list"),
+        (json!({"category": "weddings"}), "/category", "unknown_category"),
+        (json!({"ends_at": "2020-01-01T00:00:00Z"}), "/ends_at", "out_of_range"),
+        (json!({"expires_at": "2020-01-01T00:00:00Z"}), "/expires_at", "out_of_range"),
+        (json!({"status": "resolved"}), "/status", "unknown_field"),
+        (json!({"location": {"lat": 91, "lon": 0}}), "/location/lat", "out_of_range"),
+    ] {
+        let refused = patch(&ada, &post_id, &body).await.expect(422).unwrap();
+        let error = &refused["errors"][0];
+        assert_eq!((&error["pointer"], &error["code"]), (&json!(pointer), &json!(code)), "{refused}");
+    }
+    assert_eq!(read(&ada, &post_id).await.expect(200).unwrap()["revision"], 0);
+    // Moderators may, also where the author hides from them.
+    let block = format!("/v1/blocks/{}", moderator.user_id());
+    assert_eq!(ada.api.send(Method::PUT, &block, None).await.unwrap().status, 204);
+    patch(&moderator, &post_id, &json!({"tags": ["smoke"]})).await.expect(200).unwrap();
+    act(&moderator, &post_id, "cancel").await.expect(200).unwrap();
+    assert_eq!(moderator.api.delete(&format!("/v1/posts/{post_id}")).await.unwrap().status, 204);
+    assert_eq!(read(&ada, &post_id).await.status, 404);
+    town.down().await;
+}
