@@ -50,6 +50,7 @@ async fn what_redis_keeps_is_kept_as_promised() {
     friendships::hidden_cache(&RedisHiddenCache::new(&redis)).await;
     rate_limits::rate_limits(&RedisRateLimiter::new(&redis)).await;
     timelines::timelines(&RedisTimelines::new(&redis)).await;
+    timelines::merged(&RedisTimelines::new(&redis)).await;
 
     // Operations in any order end in the same timeline, and in the one that memory has.
     let mut runner = TestRunner::default();

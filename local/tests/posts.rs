@@ -60,7 +60,8 @@ async fn an_edited_post_is_so_at_once_for_its_author_and_then_for_everybody() {
     assert_eq!(titles(listed["items"].as_array().unwrap()), ["Thick smoke"]);
 
     // What it is, and where, may change as well: then it is others' to know.
-    let body = json!({"category": "flood", "severity": "severe", "location": {"lat": 60.4305, "lon": 5.3238}});
+    let body =
+        json!({"category": "flood", "severity": "severe", "location": {"lat": 60.4305, "lon": 5.3238}});
     patch(&ada, &post_id, &body).await.expect(200).unwrap();
     town.settle().await;
     assert_eq!(titles(&cleo.api.timeline().await.unwrap()), ["Thick smoke"]);
@@ -89,9 +90,8 @@ async fn a_post_ends_once_and_a_deleted_one_is_gone() {
         let refused = act(&ada, post_id, other).await;
         assert_eq!((refused.status, &refused.body["code"]), (409, &json!("post_ended")));
     }
-    let delete = async |person: &Person| {
-        person.api.delete(&format!("/v1/posts/{deleted}")).await.unwrap().status
-    };
+    let delete =
+        async |person: &Person| person.api.delete(&format!("/v1/posts/{deleted}")).await.unwrap().status;
     assert_eq!(delete(&ada).await, 204);
     assert_eq!((read(&ada, &deleted).await.status, delete(&ada).await), (404, 404));
     town.settle().await;

@@ -1,10 +1,11 @@
-//! Jobs in SQS: pushes, mails for other passwords, and departures.
+//! Jobs in SQS: pushes, steps of large audiences, mails for other passwords, and departures.
 
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
     Error, Result,
     departure::{DepartureJob, DepartureQueue},
+    fan_out::{Step, StepQueue},
     password_reset::{ResetQueue, ResetRequest},
     push::{PushJob, PushQueue},
 };
@@ -86,6 +87,30 @@ impl PushQueue for SqsPushQueue {
         let bodies = jobs.iter().map(write).collect::<Result<Vec<_>>>()?;
         let sends = stream::iter(batches(bodies)).map(|batch| self.send(batch));
         sends.buffer_unordered(CONCURRENT).try_collect().await
+    }
+}
+
+/// The queue of `continue-fan-out`.
+#[derive(Clone, Debug)]
+pub struct SqsStepQueue {
+    client: Client,
+    url: String,
+}
+
+impl SqsStepQueue {
+    /// The queue at a URL.
+    #[must_use]
+    pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
+        Self { client: Client::new(config), url: url.into() }
+    }
+}
+
+impl StepQueue for SqsStepQueue {
+    async fn enqueue(&self, step: &Step) -> Result<()> {
+        let body = serde_json::to_string(step).map_err(|error| Error::unreadable("a step", error))?;
+        let message = self.client.send_message().queue_url(&self.url).message_body(body);
+        message.send().await.map_err(failed("the queue of steps"))?;
+        Ok(())
     }
 }
 

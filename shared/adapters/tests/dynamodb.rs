@@ -50,7 +50,9 @@ async fn people() {
 #[tokio::test]
 async fn subscriptions() {
     let client = storage(&[("subscriptions", true), ("categories", true)]).await;
-    subscriptions::subscriptions(&SubscriptionsTable::new(&client, "subscriptions")).await;
+    let subscriptions = || SubscriptionsTable::new(&client, "subscriptions");
+    subscriptions::subscriptions(&subscriptions()).await;
+    subscriptions::large_keys(&subscriptions(), &subscriptions()).await;
     subscriptions::categories(&CategoriesTable::new(&client, "categories")).await;
 }
 

@@ -383,7 +383,8 @@ async fn posts_of_hidden_people_are_left_out_of_full_pages() {
             let hidden = town.hidden().await;
             let get = async |post: &Post| {
                 let hidden = ready(Ok(hidden.clone()));
-                posts::get(&town.cache, &town.stored, hidden, &fixtures::caller(town.reader), post.post_id).await
+                posts::get(&town.cache, &town.stored, hidden, &fixtures::caller(town.reader), post.post_id)
+                    .await
             };
             assert_eq!(refused(get(&posts[1]).await), (Kind::NotFound, "not_found"));
             assert_eq!(get(&posts[0]).await.unwrap(), posts[0]);

@@ -4,15 +4,18 @@
 
 use std::{
     pin::pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures::{future::maybe_done, pending, poll};
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
     MemoryDeliveries, MemoryDevices, MemoryFriendships, MemoryHiddenCache, MemoryInboxes, MemoryMailer,
-    MemoryPostCache, MemoryPosts, MemoryPushGateway, MemoryRateLimiter, MemorySessions, MemorySubscriptions,
-    MemoryTimelines, MemoryUsers,
+    MemoryPostCache, MemoryPosts, MemoryPushGateway, MemoryRateLimiter, MemorySessions, MemoryStepQueue,
+    MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
 use tocsin_conformance::{
     fixtures,
@@ -22,10 +25,12 @@ use tocsin_domain::{
     Error, Result,
     access_token::TokenSigner,
     account::Account,
+    audience::{AudienceKey, Sizes},
     cursor::{Cursor, Limit, Page},
     device::{self, Device, DeviceId, DeviceToken, Platform},
     friendship::{Hidden, HiddenCache, HiddenPeople},
     ids::{PostId, SessionId, UserId},
+    large_audience::{LargeKey, LargeKeys},
     notification::{Because, Inbox as _, Notification},
     password::{Password, PasswordHash, PasswordMark},
     password_change::{self, PasswordChange, PasswordEditor},
@@ -42,7 +47,8 @@ use tocsin_domain::{
     },
     subscription::{Subscription, SubscriptionEditor as _, Subscriptions, Wish},
     time::{self, Timestamp},
-    timeline::{self, Loading, Reading, TimelineItem, Timelines},
+    timeline::{self, Reading, TimelineItem, Timelines},
+    timeline_loading::Loading,
 };
 
 /// A neighbour that is away.
@@ -100,21 +106,32 @@ impl HiddenCache for Away {
     }
 }
 
+impl LargeKeys for Away {
+    async fn all(&self) -> Result<Arc<[LargeKey]>> {
+        away()
+    }
+
+    async fn remember(&self, _: &AudienceKey, _: time::Timestamp) -> Result<()> {
+        away()
+    }
+}
+
 impl Timelines for Away {
     async fn page(&self, _: UserId, _: Option<PostId>, _: usize) -> Result<Option<timeline::CachedPage>> {
         away()
     }
 
-    async fn begin_rebuild(&self, _: UserId) -> Result<Option<timeline::Rebuild>> {
+    async fn begin_rebuild(&self, _: &timeline::Owner) -> Result<Option<timeline::Rebuild>> {
         away()
     }
 
     async fn finish_rebuild(
         &self,
-        _: UserId,
+        _: &timeline::Owner,
         _: timeline::Rebuild,
-        _: &[timeline::Entry],
+        _: &[PostId],
         _: time::Timestamp,
+        _: &timeline::Sources,
     ) -> Result<()> {
         away()
     }
@@ -128,6 +145,7 @@ struct Town {
     cache: MemoryPostCache,
     timelines: MemoryTimelines,
     hidden_cache: MemoryHiddenCache,
+    steps: MemoryStepQueue,
 }
 
 impl Town {
@@ -139,6 +157,7 @@ impl Town {
             cache: MemoryPostCache::default(),
             timelines: MemoryTimelines::default().with_capacity(capacity),
             hidden_cache: MemoryHiddenCache::default(),
+            steps: MemoryStepQueue::default(),
         };
         let subscription = fixtures::subscription(fixtures::wish(fixtures::post().category.as_str()));
         town.subscriptions.add(town.reader, &subscription, &fixtures::keys(&subscription)).await.unwrap();
@@ -148,7 +167,8 @@ impl Town {
     async fn load(&self, posts: &[Post]) {
         let (stored, audience) = (&self.stored, &self.subscriptions);
         let (timelines, cache) = (&self.timelines, &self.cache);
-        let loading = Loading { posts: stored, store: stored, audience, timelines, cache };
+        let (queue, sizes) = (&self.steps, Sizes { part: 1_000, ..fixtures::SIZES });
+        let loading = Loading { posts: stored, audience, large: audience, timelines, cache, queue, sizes };
         let created: Vec<_> = posts.iter().cloned().map(|post| PostChange::Created(Box::new(post))).collect();
         for outcome in loading.load(&created).await {
             assert_eq!(outcome.unwrap(), 1, "the reader is the audience");
@@ -158,8 +178,8 @@ impl Town {
     async fn page(&self, before: Option<Cursor>, limit: &str) -> Page<TimelineItem> {
         let Self { reader, subscriptions, stored, cache, timelines, .. } = self;
         let (hidden_cache, hidden) = (&self.hidden_cache, &MemoryFriendships::default());
-        let reading =
-            Reading { timelines, subscriptions, index: stored, cache, posts: stored, hidden_cache, hidden };
+        let (index, posts, large) = (stored, stored, subscriptions);
+        let reading = Reading { timelines, subscriptions, large, index, cache, posts, hidden_cache, hidden };
         reading.page(*reader, before, Limit::parse(limit).unwrap(), time::now()).await.unwrap()
     }
 
@@ -191,6 +211,7 @@ async fn a_warm_timeline_is_read_from_the_cache_alone() {
     let warm = Reading {
         timelines: &town.timelines,
         subscriptions: &Away,
+        large: &Away,
         index: &Away,
         cache: &Away,
         posts: &Away,
@@ -210,6 +231,7 @@ async fn without_the_cache_the_storage_serves_the_same() {
     let cold = Reading {
         timelines: &Away,
         subscriptions,
+        large: subscriptions,
         index: stored,
         cache: &Away,
         posts: stored,

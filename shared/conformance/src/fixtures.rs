@@ -1,9 +1,11 @@
 //! People, posts and wishes to test with.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use tocsin_domain::{
     access_token::{Caller, Role, TokenSigner, TokenVerifier},
-    audience,
+    audience::{self, Audience, Recipient, Sizes, Walk},
     category::CategoryName,
     ids::{PostId, SubscriptionId, UserId},
     place::{Circle, Point},
@@ -61,6 +63,22 @@ pub fn point(lat: f64, lon: f64) -> Point {
 #[must_use]
 pub fn caller(user_id: UserId) -> Caller {
     Caller { user_id, username: "someone".to_owned(), session_id: None, roles: vec![Role::User] }
+}
+
+/// Small parts, and no key that is large.
+pub const SIZES: Sizes = Sizes { large_key: usize::MAX, part: 4 };
+
+/// The whole audience of a post, each user once, in the order of their ids.
+pub async fn audience_of(audience: &impl Audience, post: &Post) -> Vec<Recipient> {
+    let (mut walk, mut all) = (Walk::over(audience::keys_for(post)), BTreeMap::new());
+    while !walk.is_over() {
+        let part = walk.next(audience, post, post.created_at, SIZES).await.unwrap();
+        for one in part.recipients {
+            let known = all.entry(one.user_id).or_insert(one);
+            known.push_because = known.push_because.into_iter().chain(one.push_because).min();
+        }
+    }
+    all.into_values().collect()
 }
 
 /// A post of now: smoke at the harbour of Bergen.

@@ -2,33 +2,32 @@
 
 use proptest::prelude::*;
 use tocsin_domain::{
-    audience::Recipient,
-    ids::{PostId, SubscriptionId, UserId},
+    audience::AudienceKey,
+    ids::PostId,
     post::Post,
     time::{self, Timestamp},
-    timeline::{CachedPage, Entry, TimelineEraser, TimelineLoader, Timelines, WHOLE},
+    timeline::{CachedPage, Load, Owner, Sources, TimelineEraser, TimelineLoader, Timelines, WHOLE},
 };
 
-use crate::fixtures::{post, post_id, user};
+use crate::fixtures::{post, post_id, subscription, user, wish};
 
 fn with_id(post_id: PostId) -> Post {
     Post { post_id, ..post() }
 }
 
-fn recipient(user_id: UserId, because: SubscriptionId) -> Recipient {
-    Recipient { user_id, because, push_because: None }
+fn sources() -> Sources {
+    Sources { subscriptions: vec![subscription(wish("fire"))], large: Vec::new() }
 }
 
 /// A timeline promises what its floor says, takes each post once, and is whole again after it was forgotten and rebuilt.
 pub async fn timelines(timelines: &(impl Timelines + TimelineLoader + TimelineEraser)) {
     let (owner, absent) = (user(), user());
-    let because = SubscriptionId::new(time::now());
+    let (timeline, sources) = (Owner::User(owner), sources());
     let start = u64::try_from(time::now().as_millisecond()).unwrap() - 10_000;
     let ids: Vec<_> = (0..6).map(|n| post_id(start + n, 1)).collect();
-    let entry = |post_id: PostId| Entry { post_id, because };
     let load = async |id: PostId| {
-        let recipients = vec![recipient(owner, because), recipient(absent, because)];
-        timelines.load(&[(with_id(id), recipients)]).await.unwrap()
+        let owners = vec![timeline.clone(), Owner::User(absent)];
+        timelines.load(&[Load { post: with_id(id), owners }]).await.unwrap()
     };
     let page = async |before, limit| timelines.page(owner, before, limit).await.unwrap();
     let entries = |page: Option<CachedPage>| page.unwrap().entries;
@@ -37,59 +36,95 @@ pub async fn timelines(timelines: &(impl Timelines + TimelineLoader + TimelineEr
     assert_eq!(load(ids[3]).await, 0, "only timelines that exist are written to");
     assert_eq!(page(None, 10).await, None);
 
-    let rebuild = timelines.begin_rebuild(owner).await.unwrap().unwrap();
-    assert_eq!(timelines.begin_rebuild(owner).await.unwrap(), None, "one at a time");
+    let rebuild = timelines.begin_rebuild(&timeline).await.unwrap().unwrap();
+    assert_eq!(timelines.begin_rebuild(&timeline).await.unwrap(), None, "one at a time");
     let meanwhile = page(None, 10).await;
     assert!(meanwhile.is_none_or(|page| page.floor > time::now()), "a rebuild promises nothing");
     assert_eq!(load(ids[5]).await, 1, "what is loaded meanwhile is not lost");
     let floor = Timestamp::from_millisecond(i64::try_from(start).unwrap()).unwrap();
     timelines
-        .finish_rebuild(owner, rebuild.clone(), &[entry(ids[4]), entry(ids[3]), entry(ids[0])], floor)
+        .finish_rebuild(&timeline, rebuild.clone(), &[ids[4], ids[3], ids[0]], floor, &sources)
         .await
         .unwrap();
     let all = page(None, 10).await.unwrap();
-    assert_eq!(
-        all.entries,
-        [entry(ids[5]), entry(ids[4]), entry(ids[3])],
-        "above the floor, the newest first"
-    );
+    assert_eq!(all.entries, [ids[5], ids[4], ids[3]], "above the floor, the newest first");
     assert_eq!(all.floor, floor);
     let mut at_hand: Vec<_> = all.posts.iter().map(|post| post.post_id).collect();
     at_hand.sort();
     assert_eq!(at_hand, [ids[3], ids[5]], "with the posts that are at hand");
-    assert_eq!(timelines.begin_rebuild(owner).await.unwrap(), None, "what is whole is not rebuilt");
+    assert_eq!(timelines.begin_rebuild(&timeline).await.unwrap(), None, "what is whole is not rebuilt");
 
     assert_eq!(load(ids[4]).await, 0, "a post is taken once");
     assert_eq!(load(ids[0]).await, 0, "what is not above the floor is not taken");
     assert_eq!(load(ids[2]).await, 1, "a post that comes late takes its place");
-    let other = SubscriptionId::new(time::now());
-    timelines.load(&[(with_id(ids[2]), vec![recipient(owner, other)])]).await.unwrap();
-    assert_eq!(entries(page(None, 2).await), [entry(ids[5]), entry(ids[4])]);
-    assert_eq!(entries(page(Some(ids[4]), 2).await), [entry(ids[3]), entry(ids[2])]);
+    assert_eq!(all.subscriptions, sources.subscriptions);
+    assert_eq!(entries(page(None, 2).await), [ids[5], ids[4]]);
+    assert_eq!(entries(page(Some(ids[4]), 2).await), [ids[3], ids[2]]);
     assert_eq!(entries(page(Some(ids[2]), 2).await), []);
     assert_eq!(entries(page(Some(ids[0]), 2).await), []);
     let between = post_id(start + 4, 0);
-    assert_eq!(entries(page(Some(between), 1).await), [entry(ids[3])]);
+    assert_eq!(entries(page(Some(between), 1).await), [ids[3]]);
 
     // Posts of one millisecond are in the order of their ids.
     let tied: Vec<_> = (1..=4).map(|rest| post_id(start + 20, rest)).collect();
     for id in [tied[2], tied[0], tied[3], tied[1]] {
         load(id).await;
     }
-    assert_eq!(entries(page(None, 2).await), [entry(tied[3]), entry(tied[2])]);
-    assert_eq!(entries(page(Some(tied[2]), 3).await), [entry(tied[1]), entry(tied[0]), entry(ids[5])]);
+    assert_eq!(entries(page(None, 2).await), [tied[3], tied[2]]);
+    assert_eq!(entries(page(Some(tied[2]), 3).await), [tied[1], tied[0], ids[5]]);
 
     // Forgotten in the middle of a rebuild, a timeline is not filled with what it was to be filled with.
     timelines.forget(owner).await.unwrap();
     assert_eq!(page(None, 10).await, None);
-    let stale = timelines.begin_rebuild(owner).await.unwrap().unwrap();
+    let stale = timelines.begin_rebuild(&timeline).await.unwrap().unwrap();
     timelines.forget(owner).await.unwrap();
-    let fresh = timelines.begin_rebuild(owner).await.unwrap().unwrap();
-    timelines.finish_rebuild(owner, stale, &[entry(ids[1])], WHOLE).await.unwrap();
-    timelines.finish_rebuild(owner, rebuild, &[entry(ids[1])], WHOLE).await.unwrap();
-    timelines.finish_rebuild(owner, fresh, &[entry(ids[2])], WHOLE).await.unwrap();
+    let fresh = timelines.begin_rebuild(&timeline).await.unwrap().unwrap();
+    timelines.finish_rebuild(&timeline, stale, &[ids[1]], WHOLE, &sources).await.unwrap();
+    timelines.finish_rebuild(&timeline, rebuild, &[ids[1]], WHOLE, &sources).await.unwrap();
+    timelines.finish_rebuild(&timeline, fresh, &[ids[2]], WHOLE, &sources).await.unwrap();
     let whole = page(None, 10).await.unwrap();
-    assert_eq!((whole.entries, whole.floor), (vec![entry(ids[2])], WHOLE));
+    assert_eq!((whole.entries, whole.floor), (vec![ids[2]], WHOLE));
+}
+
+/// What is under a large key is in the timelines that it is merged into, once, in its place; and they are whole only with
+/// it.
+pub async fn merged(timelines: &(impl Timelines + TimelineLoader)) {
+    let (reader, start) = (user(), u64::try_from(time::now().as_millisecond()).unwrap() - 10_000);
+    let id = |n: u64| post_id(start + n, 1);
+    let floor = |n: u64| id(n).time();
+    let key = |name: &str| {
+        let key = format!("{name}{start}#*#*").parse::<AudienceKey>().unwrap();
+        (Owner::Key(key.clone()), key)
+    };
+    let ((fires, fire), (floods, flood), own) = (key("fire"), key("flood"), Owner::User(reader));
+    let build = async |owner: &Owner, posts: &[PostId], floor, large: &[AudienceKey]| {
+        let rebuild = timelines.begin_rebuild(owner).await.unwrap().unwrap();
+        let sources = Sources { large: large.to_vec(), ..sources() };
+        timelines.finish_rebuild(owner, rebuild, posts, floor, &sources).await.unwrap();
+    };
+    let page = async |before, limit| timelines.page(reader, before, limit).await.unwrap().unwrap();
+    build(&own, &[id(9), id(5), id(1)], floor(0), &[fire.clone(), flood.clone()]).await;
+    let without = page(None, 10).await;
+    assert_eq!((without.is_whole(), without.missing), (false, vec![fire, flood.clone()]));
+    build(&fires, &[id(8), id(5), id(2)], WHOLE, &[]).await;
+    let rebuild = timelines.begin_rebuild(&floods).await.unwrap().unwrap();
+    assert_eq!(page(None, 10).await.missing, [flood], "it is being rebuilt");
+    timelines.finish_rebuild(&floods, rebuild, &[id(7), id(4)], floor(3), &Sources::default()).await.unwrap();
+    let load = Load { post: with_id(id(6)), owners: vec![fires, floods] };
+    assert_eq!(timelines.load(&[load]).await.unwrap(), 2);
+
+    let whole = page(None, 10).await;
+    assert!(whole.is_whole());
+    assert_eq!(whole.entries, [9, 8, 7, 6, 5, 4].map(id), "below the highest floor it promises nothing");
+    assert_eq!((whole.floor, whole.posts.len()), (floor(3), 1));
+    let (mut paged, mut last) = (Vec::new(), None);
+    while let page = page(last, 2).await
+        && !page.entries.is_empty()
+    {
+        last = page.entries.last().copied();
+        paged.extend(page.entries);
+    }
+    assert_eq!(paged, whole.entries);
 }
 
 /// What happens to one timeline after its rebuild has begun.
@@ -127,31 +162,29 @@ pub fn any_history() -> impl Strategy<Value = History> {
 pub async fn any_order(
     timelines: &(impl Timelines + TimelineLoader),
     history: &History,
-) -> (Vec<Entry>, Timestamp) {
-    let because = SubscriptionId::from_bytes([7; 16]);
+) -> (Vec<PostId>, Timestamp) {
     let mut ends = Vec::new();
     for order in &history.orders {
         let owner = user();
-        let mut rebuild = timelines.begin_rebuild(owner).await.unwrap();
+        let timeline = Owner::User(owner);
+        let mut rebuild = timelines.begin_rebuild(&timeline).await.unwrap();
         for step in order {
             if let Some(ids) = history.loads.get(*step) {
-                let load: Vec<_> =
-                    ids.iter().map(|id| (with_id(*id), vec![recipient(owner, because)])).collect();
-                timelines.load(&load).await.unwrap();
+                let load = |id: &PostId| Load { post: with_id(*id), owners: vec![timeline.clone()] };
+                timelines.load(&ids.iter().map(load).collect::<Vec<_>>()).await.unwrap();
             } else if let Some(rebuild) = rebuild.take() {
-                let entries: Vec<_> =
-                    history.found.iter().map(|post_id| Entry { post_id: *post_id, because }).collect();
-                timelines.finish_rebuild(owner, rebuild, &entries, history.floor).await.unwrap();
+                let (found, floor) = (&history.found, history.floor);
+                timelines.finish_rebuild(&timeline, rebuild, found, floor, &sources()).await.unwrap();
             }
         }
         let page = timelines.page(owner, None, 100).await.unwrap().unwrap();
         let mut paged = Vec::new();
-        while let page =
-            timelines.page(owner, paged.last().map(|entry: &Entry| entry.post_id), 2).await.unwrap().unwrap()
+        while let page = timelines.page(owner, paged.last().copied(), 2).await.unwrap().unwrap()
             && !page.entries.is_empty()
         {
             paged.extend(page.entries);
         }
+        let paged: Vec<PostId> = paged;
         assert_eq!(paged, page.entries, "pages end where the next ones begin");
         ends.push((page.entries, page.floor));
     }

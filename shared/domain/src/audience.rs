@@ -3,22 +3,29 @@
 //! Subscriptions are stored a second time under [`AudienceKey`]s: a category, a tag or any, a cell or anywhere. A post
 //! looks under the handful of keys that it can be found by, whatever the number of subscriptions elsewhere, and holds
 //! each entry against the exact rule ([`Wish::matches`]).
+//!
+//! An audience may be one person or a million, so nobody holds one whole: a [`Walk`] goes over it in parts, and can be
+//! put down after each, and taken up by somebody else.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, fmt, future::Future, str::FromStr};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Result,
     category::CategoryName,
+    error::Invalid,
     ids::{SubscriptionId, UserId},
     place::Cell,
     post::{Post, Tag},
-    subscription::{Subscription, TagMatch, Wish},
+    subscription::{Happening, Subscription, TagMatch, Wish},
+    time::Timestamp,
 };
 
-/// Where in the index a subscription stands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Where in the index a subscription stands. As a text it is `<category>#<tag or *>#<cell or *>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AudienceKey {
     /// The subscription's category.
     pub category: CategoryName,
@@ -26,6 +33,54 @@ pub struct AudienceKey {
     pub tag: Option<Tag>,
     /// A cell of its area, from [`COARSEST`] to [`FINEST`]; none where it is from anywhere.
     pub cell: Option<Cell>,
+}
+
+impl AudienceKey {
+    /// Whether a post is found by this key: all that a subscription that stands under it can match is.
+    #[must_use]
+    pub fn finds(&self, post: &impl Happening) -> bool {
+        self.category == *post.category()
+            && self.tag.as_ref().is_none_or(|tag| post.tags().contains(tag))
+            && self.cell.as_ref().is_none_or(|cell| post.location().cell(cell.resolution()) == *cell)
+    }
+}
+
+impl fmt::Display for AudienceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tag = self.tag.as_ref().map_or("*", Tag::as_str);
+        let cell = self.cell.as_ref().map_or("*", Cell::as_str);
+        write!(f, "{}#{tag}#{cell}", self.category)
+    }
+}
+
+impl FromStr for AudienceKey {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut parts = text.split('#');
+        let (Some(category), Some(tag), Some(cell), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Invalid::new("invalid_key", "must be a category, a tag and a cell"));
+        };
+        let tag = (tag != "*").then(|| tag.parse()).transpose()?;
+        let cell = (cell != "*").then(|| cell.parse()).transpose()?;
+        Ok(Self { category: category.parse()?, tag, cell })
+    }
+}
+
+impl TryFrom<String> for AudienceKey {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<AudienceKey> for String {
+    fn from(key: AudienceKey) -> Self {
+        key.to_string()
+    }
 }
 
 /// The coarsest resolution of a key's cell: edges of 69 km, so that the largest area still has few.
@@ -93,11 +148,12 @@ pub fn keys_for(post: &Post) -> Vec<AudienceKey> {
 
 /// Reads the index.
 pub trait Audience: Sync {
-    /// Some entries under a key, and where the next ones begin, if there are more.
+    /// Up to `limit` entries under a key, and where the next ones begin, if there are more.
     fn entries(
         &self,
         key: &AudienceKey,
         from: Option<Position>,
+        limit: usize,
     ) -> impl Future<Output = Result<(Vec<AudienceEntry>, Option<Position>)>> + Send;
 }
 
@@ -118,56 +174,115 @@ pub struct AudienceEntry {
 pub struct Recipient {
     /// The user.
     pub user_id: UserId,
-    /// The subscription that matched: the oldest, where several did.
-    pub because: SubscriptionId,
-    /// The oldest that matched and has asked for pushes, as it does now, since before the post was made, if one did.
+    /// The oldest subscription that matched and has asked for pushes, as it does now, since before what they are told of
+    /// happened, if one did.
     pub push_because: Option<SubscriptionId>,
+}
+
+/// A walk over a post's audience: under which keys it has still to go on, and from where.
+///
+/// A part has everybody once; somebody whom several keys name may be in several parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walk {
+    left: Vec<Left>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Left {
+    key: AudienceKey,
+    from: Option<Position>,
+    seen: usize,
+}
+
+/// What a walk has come by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Users, each once, in the order of their ids.
+    pub recipients: Vec<Recipient>,
+    /// The keys under which more entries were seen by now than there may be under a key that is not large.
+    pub large: Vec<AudienceKey>,
+}
+
+/// What is much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// A key with more entries than this is large.
+    pub large_key: usize,
+    /// A part of a walk ends with the reads after which it has as many entries: with those it is at most some thousands.
+    pub part: usize,
+}
+
+impl Sizes {
+    /// How many entries a part has, unless somebody knows better.
+    pub const PART: usize = 2_000;
 }
 
 /// How many keys are read at once.
 const CONCURRENT_READS: usize = 16;
+/// How many entries are read at once under a key: some 300 KiB.
+const ENTRIES_PER_READ: usize = 500;
 
-/// The audience of a post, each user once, in the order of their ids.
-pub async fn of(audience: &impl Audience, post: &Post) -> Result<Vec<Recipient>> {
-    let found = stream::iter(keys_for(post))
-        .map(|key| async move { matching_under(audience, &key, post).await })
-        .buffer_unordered(CONCURRENT_READS)
-        .try_concat()
-        .await?;
-    let mut recipients: BTreeMap<UserId, Recipient> = BTreeMap::new();
-    for AudienceEntry { user_id, subscription } in found {
-        let id = subscription.subscription_id;
-        // Nobody's phone rings for what happened before they asked: the log can be replayed long after. What a wish was
-        // before it changed is not known any more.
-        let asked = subscription.wish.push && subscription.updated_at <= post.created_at;
-        let push = asked.then_some(id);
-        recipients
-            .entry(user_id)
-            .and_modify(|recipient| {
-                recipient.because = recipient.because.min(id);
-                recipient.push_because = match (recipient.push_because, push) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                };
-            })
-            .or_insert(Recipient { user_id, because: id, push_because: push });
+impl Walk {
+    /// Over everybody under these keys.
+    #[must_use]
+    pub fn over(keys: impl IntoIterator<Item = AudienceKey>) -> Self {
+        Self { left: keys.into_iter().map(|key| Left { key, from: None, seen: 0 }).collect() }
     }
-    Ok(recipients.into_values().collect())
+
+    /// Passes over some keys.
+    pub fn skip(&mut self, is_skipped: impl Fn(&AudienceKey) -> bool) {
+        self.left.retain(|left| !is_skipped(&left.key));
+    }
+
+    /// Whether there is nobody left.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// The next part: those whose subscriptions match a post, of which they are told as of `told_at`.
+    pub async fn next(
+        &mut self,
+        audience: &impl Audience,
+        post: &Post,
+        told_at: Timestamp,
+        sizes: Sizes,
+    ) -> Result<Part> {
+        let (mut recipients, mut large, mut read) = (BTreeMap::new(), Vec::new(), 0);
+        while read < sizes.part && !self.left.is_empty() {
+            let now = self.left.len().min(CONCURRENT_READS);
+            let pages: Vec<_> = stream::iter(&self.left[..now])
+                .map(|left| audience.entries(&left.key, left.from.clone(), ENTRIES_PER_READ))
+                .buffered(CONCURRENT_READS)
+                .try_collect()
+                .await?;
+            let mut rest = Vec::new();
+            for (left, (entries, next)) in self.left.drain(..now).zip(pages) {
+                let seen = left.seen + entries.len();
+                read += entries.len();
+                if left.seen <= sizes.large_key && seen > sizes.large_key {
+                    large.push(left.key.clone());
+                }
+                let matching = entries.into_iter().filter(|entry| entry.subscription.wish.matches(post));
+                matching.for_each(|entry| tell(&mut recipients, &entry, told_at));
+                rest.extend(next.map(|from| Left { key: left.key, from: Some(from), seen }));
+            }
+            // What has more comes last: first everybody under a small key.
+            self.left.extend(rest);
+        }
+        Ok(Part { recipients: recipients.into_values().collect(), large })
+    }
 }
 
-async fn matching_under(
-    audience: &impl Audience,
-    key: &AudienceKey,
-    post: &Post,
-) -> Result<Vec<AudienceEntry>> {
-    let mut matching = Vec::new();
-    let mut from = None;
-    loop {
-        let (entries, next) = audience.entries(key, from).await?;
-        matching.extend(entries.into_iter().filter(|entry| entry.subscription.wish.matches(post)));
-        match next {
-            Some(position) => from = Some(position),
-            None => return Ok(matching),
-        }
-    }
+fn tell(recipients: &mut BTreeMap<UserId, Recipient>, entry: &AudienceEntry, told_at: Timestamp) {
+    let AudienceEntry { user_id, subscription } = entry;
+    // Nobody's phone rings for what happened before they asked: the log can be replayed long after. What a wish was
+    // before it changed is not known any more.
+    let asked = subscription.wish.push && subscription.updated_at <= told_at;
+    let push = asked.then_some(subscription.subscription_id);
+    let recipient = recipients.entry(*user_id).or_insert(Recipient { user_id: *user_id, push_because: None });
+    recipient.push_because = match (recipient.push_because, push) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
 }

@@ -7,7 +7,7 @@
 //! A child's outline reaches a little beyond its parent's, so what a cell holds is defined by digits alone: the points
 //! whose path begins with the cell's. [`reach`] bounds how far such points lie from the cell's centre.
 
-use std::{collections::VecDeque, fmt};
+use std::{collections::VecDeque, fmt, str::FromStr};
 
 use h3o::{CellIndex, LatLng, Resolution};
 use serde::{Deserialize, Serialize};
@@ -291,6 +291,20 @@ impl Cell {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for Cell {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let is_path = (Self::BASE..=Self::BASE + 15).contains(&text.len())
+            && text.bytes().all(|digit| digit.is_ascii_digit());
+        if is_path {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("invalid_cell", "must be a cell's path"))
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Error, Refusal, Result,
     access_token::Caller,
+    audience::AudienceKey,
     category::{self, Categories, CategoryName},
     cursor::{Cursor, Limit, Page, Scope},
     error::{Invalid, Kind},
@@ -180,6 +181,14 @@ impl PlaceKey {
         let cells = Self::RESOLUTIONS.iter().map(|resolution| Self::Cell(path.ancestor(*resolution)));
         let author = post.author.as_ref().map(|author| Self::By(author.user_id));
         cells.chain([Self::Anywhere(post.category.clone())]).chain(author).collect()
+    }
+
+    /// A key under which all posts are that an audience's key finds.
+    #[must_use]
+    pub fn around(key: &AudienceKey) -> Self {
+        let Some(cell) = &key.cell else { return Self::Anywhere(key.category.clone()) };
+        let resolution = Self::RESOLUTIONS.into_iter().find(|resolution| *resolution <= cell.resolution());
+        Self::Cell(cell.ancestor(resolution.unwrap_or_default()))
     }
 
     /// Keys under which all posts are that lie in a circle.

@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    audience::{self, Audience},
+    audience::{self, Audience, Sizes, Walk},
     device::{self, Device, DeviceEditor, DeviceId, DeviceToken},
+    fan_out::{Step, StepQueue, Task},
     friendship::Hidden,
     ids::{PostId, UserId},
+    large_audience::LargeKeys,
     notification::{Because, Inboxes, Notification},
     post::Post,
     posts,
@@ -64,36 +66,62 @@ impl PushJob {
     }
 }
 
-/// Queues the pushes of a post: to its audience, but not to its author, and to nobody who is hidden from them. Answers how
-/// many people that is.
-pub async fn notify(
-    audience: &impl Audience,
-    hidden: &impl Hidden,
-    queue: &impl PushQueue,
-    post: &Post,
-) -> Result<usize> {
-    let author = post.author.as_ref().map(|author| author.user_id);
-    let mut recipients: Vec<_> = audience::of(audience, post)
-        .await?
-        .into_iter()
-        .filter(|recipient| Some(recipient.user_id) != author)
-        .filter_map(|recipient| {
-            let because = Because::Subscription { subscription_id: recipient.push_because? };
-            Some(PushRecipient { user_id: recipient.user_id, because })
-        })
-        .collect();
-    if let Some(author) = author.filter(|_| !recipients.is_empty()) {
-        let hidden = hidden.of(author).await?;
-        recipients.retain(|recipient| !hidden.contains(&recipient.user_id));
+/// The ports of [`Notifying::notify`].
+#[derive(Debug)]
+pub struct Notifying<'a, A, L, H, Q, S> {
+    /// Who is told.
+    pub audience: &'a A,
+    /// The keys with a large audience.
+    pub large: &'a L,
+    /// Who is hidden from whom.
+    pub hidden: &'a H,
+    /// Where pushes wait.
+    pub queue: &'a Q,
+    /// Where the rest of a large audience waits.
+    pub steps: &'a S,
+    /// What is much.
+    pub sizes: Sizes,
+}
+
+impl<A: Audience, L: LargeKeys, H: Hidden, Q: PushQueue, S: StepQueue> Notifying<'_, A, L, H, Q, S> {
+    /// Queues the pushes of a post: to its audience, but not to its author, and to nobody who is hidden from them. Answers
+    /// how many people that is, as far as it was done at once.
+    pub async fn notify(&self, post: &Post) -> Result<usize> {
+        self.go_on(post, Walk::over(audience::keys_for(post))).await
     }
-    let jobs: Vec<_> = recipients
-        .chunks(PushJob::MOST_RECIPIENTS)
-        .map(|some| PushJob { post: post.clone(), recipients: some.to_vec(), told_at: None })
-        .collect();
-    if !jobs.is_empty() {
-        queue.enqueue(&jobs).await?;
+
+    /// Goes on with an audience that was too large to be done at once.
+    pub async fn go_on(&self, post: &Post, mut walk: Walk) -> Result<usize> {
+        let author = post.author.as_ref().map(|author| author.user_id);
+        let part = walk.next(self.audience, post, post.created_at, self.sizes).await?;
+        for key in &part.large {
+            self.large.remember(key, time::now()).await?;
+        }
+        let mut recipients: Vec<_> = part
+            .recipients
+            .into_iter()
+            .filter(|recipient| Some(recipient.user_id) != author)
+            .filter_map(|recipient| {
+                let because = Because::Subscription { subscription_id: recipient.push_because? };
+                Some(PushRecipient { user_id: recipient.user_id, because })
+            })
+            .collect();
+        if let Some(author) = author.filter(|_| !recipients.is_empty()) {
+            let hidden = self.hidden.of(author).await?;
+            recipients.retain(|recipient| !hidden.contains(&recipient.user_id));
+        }
+        let jobs: Vec<_> = recipients
+            .chunks(PushJob::MOST_RECIPIENTS)
+            .map(|some| PushJob { post: post.clone(), recipients: some.to_vec(), told_at: None })
+            .collect();
+        if !jobs.is_empty() {
+            self.queue.enqueue(&jobs).await?;
+        }
+        if !walk.is_over() {
+            self.steps.enqueue(&Step { post_id: post.post_id, task: Task::Ring, walk }).await?;
+        }
+        Ok(recipients.len())
     }
-    Ok(recipients.len())
 }
 
 /// Where pushes to a device are sent: the gateway's own address of it.

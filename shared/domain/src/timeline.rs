@@ -8,103 +8,138 @@
 //! with the same cursor. While a timeline is rebuilt its floor is at the end of time: it holds what is loaded meanwhile,
 //! and promises nothing.
 //!
-//! No post is missed between the two: [`load`] stores a post before it looks which timelines exist, and a rebuild
-//! creates the timeline before it reads the storage. Whichever comes first, the other sees it.
+//! No post is missed between the two: who loads a post ([`crate::timeline_loading`]) stores it before they look which
+//! timelines exist, and a rebuild creates the timeline before it reads the storage. Whichever comes first, the other sees
+//! it.
+//!
+//! With a timeline are kept the subscriptions that it was built from. By them a post is there, and with that reason; and
+//! no longer, where it has changed and none of them matches any more. It is forgotten when one of them changes. Under keys
+//! with a large audience posts are cached once for each key, in a timeline of its own, and merged when somebody's is read
+//! ([`crate::large_audience`]).
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    future::Future,
+    collections::{BTreeSet, HashMap, HashSet},
+    future::{Future, ready},
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
 use serde::Serialize;
 
 use crate::{
     Error, Result,
-    audience::{self, Audience, Recipient},
+    audience::{self, AudienceKey},
     cursor::{Cursor, Limit, Page, Scope},
     friendship::{self, Hidden, HiddenCache, HiddenPeople},
     ids::{PostId, SubscriptionId, UserId},
+    large_audience::LargeKeys,
     notification::Because,
     post::Post,
-    post_edit::Edit,
-    post_log::PostChange,
-    posts::{
-        self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, PostCacheEditor, PostEditor, PostStore,
-        Posts,
-    },
+    posts::{self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, Posts},
     subscription::{Happening, Subscription, Subscriptions},
-    time::Timestamp,
+    time::{self, Timestamp},
 };
 
 /// How many posts a cached timeline holds; older ones are read from the storage.
 pub const CAPACITY: usize = 500;
 
-/// How long a timeline, and a post, are cached, in seconds: a day. To be looked at makes it no longer, so that what is wrong
-/// with one, by a record of the log that was given up, ends with the day.
+/// How long a timeline is cached after it was last looked at, in seconds: a day. So long a post is kept at hand, too.
 pub const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
+/// How long it is cached at most, however often it is looked at, in seconds: three days. What is wrong with one, by a record
+/// of the log that was given up, ends with it.
+pub const MOST_LIFETIME_SECONDS: u64 = 3 * LIFETIME_SECONDS;
+
+/// Whose a cached timeline is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// A user's: of what their subscriptions match.
+    User(UserId),
+    /// A large key's: of all that is posted under it.
+    Key(AudienceKey),
+}
 
 /// Reads cached timelines, and rebuilds them.
 pub trait Timelines: Sync {
-    /// Up to `limit` entries before a post, the newest first, with the posts that are at hand; none where the timeline is
-    /// not cached.
+    /// Up to `limit` entries of a user's timeline before a post, the newest first, with the posts that are at hand; none
+    /// where the timeline is not cached. The timelines of the large keys that it was built from are merged into it.
     fn page(
         &self,
-        owner: UserId,
+        user: UserId,
         before: Option<PostId>,
         limit: usize,
     ) -> impl Future<Output = Result<Option<CachedPage>>> + Send;
 
     /// Creates an empty timeline with its floor at the end of time, if nobody else rebuilds it now.
-    fn begin_rebuild(&self, owner: UserId) -> impl Future<Output = Result<Option<Rebuild>>> + Send;
+    fn begin_rebuild(&self, owner: &Owner) -> impl Future<Output = Result<Option<Rebuild>>> + Send;
 
-    /// Fills a timeline, and sets its floor; in vain, if it was forgotten in between.
+    /// Fills a timeline with these posts, and sets its floor; in vain, if it was forgotten in between.
     fn finish_rebuild(
         &self,
-        owner: UserId,
+        owner: &Owner,
         rebuild: Rebuild,
-        entries: &[Entry],
+        posts: &[PostId],
         floor: Timestamp,
+        sources: &Sources,
     ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What a user's timeline is built from; of a key's it is nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sources {
+    /// The user's subscriptions.
+    pub subscriptions: Vec<Subscription>,
+    /// Those of their keys that are large.
+    pub large: Vec<AudienceKey>,
 }
 
 /// Adds posts to cached timelines.
 pub trait TimelineLoader: Sync {
-    /// Adds each post to those of its audience's timelines that are cached, and keeps the post at hand; answers how many
-    /// timelines took one. What a timeline has already stays as it is. What exceeds [`CAPACITY`] raises the floor.
-    fn load(&self, posts: &[(Post, Vec<Recipient>)]) -> impl Future<Output = Result<usize>> + Send;
+    /// Adds each post to those of these timelines that are cached, and keeps the post at hand; answers how many timelines
+    /// took one. What a timeline has already stays as it is. What exceeds [`CAPACITY`] raises the floor.
+    fn load(&self, loads: &[Load]) -> impl Future<Output = Result<usize>> + Send;
+}
+
+/// A post, and the timelines that it belongs to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// The post.
+    pub post: Post,
+    /// Whose.
+    pub owners: Vec<Owner>,
 }
 
 /// Removes cached timelines.
 pub trait TimelineEraser: Sync {
-    /// Forgets a timeline, and ends its rebuild in vain: what it was built from has changed.
-    fn forget(&self, owner: UserId) -> impl Future<Output = Result<()>> + Send;
-}
-
-/// An entry of a timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The post.
-    pub post_id: PostId,
-    /// The subscription that matched.
-    pub because: SubscriptionId,
+    /// Forgets a user's timeline, and ends its rebuild in vain: what it was built from has changed.
+    fn forget(&self, user: UserId) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The right to rebuild a timeline, for some seconds: an adapter's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuild(pub String);
 
-/// A part of a cached timeline.
+/// A part of a user's cached timeline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CachedPage {
-    /// Entries above the floor, the newest first.
-    pub entries: Vec<Entry>,
-    /// Those of their posts that are at hand, in any order.
+    /// The posts above the floor, the newest first.
+    pub entries: Vec<PostId>,
+    /// Those of them that are at hand, in any order.
     pub posts: Vec<Post>,
-    /// The timeline holds every matching post that is newer than this.
+    /// The timeline, with those that are merged into it, holds every matching post that is newer than this.
     pub floor: Timestamp,
-    /// Who is hidden from its owner, if that is at hand together with it.
+    /// The subscriptions that it was built from.
+    pub subscriptions: Vec<Subscription>,
+    /// The large keys that are to be merged, and are not cached: without them it is not whole.
+    pub missing: Vec<AudienceKey>,
+    /// Who is hidden from the user, if that is at hand together with it.
     pub hidden: Option<HiddenPeople>,
+}
+
+impl CachedPage {
+    /// Whether it holds all that it promises: it is not being rebuilt, and nothing that belongs to it is.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.floor < Timestamp::MAX && self.missing.is_empty()
+    }
 }
 
 /// The floor of a timeline that holds everything.
@@ -128,11 +163,13 @@ pub fn scope(owner: UserId) -> Scope {
 
 /// The ports of [`Reading::page`].
 #[derive(Debug)]
-pub struct Reading<'a, T, S, I, C, P, K, H> {
+pub struct Reading<'a, T, S, L, I, C, P, K, H> {
     /// The cached timelines.
     pub timelines: &'a T,
     /// The owner's subscriptions.
     pub subscriptions: &'a S,
+    /// The keys with a large audience.
+    pub large: &'a L,
     /// The place index.
     pub index: &'a I,
     /// The cached posts.
@@ -145,10 +182,11 @@ pub struct Reading<'a, T, S, I, C, P, K, H> {
     pub hidden: &'a H,
 }
 
-impl<T, S, I, C, P, K, H> Reading<'_, T, S, I, C, P, K, H>
+impl<T, S, L, I, C, P, K, H> Reading<'_, T, S, L, I, C, P, K, H>
 where
     T: Timelines,
     S: Subscriptions,
+    L: LargeKeys,
     I: PlaceIndex,
     C: PostCache,
     P: Posts,
@@ -166,9 +204,11 @@ where
         now: Timestamp,
     ) -> Result<Page<TimelineItem>> {
         let (mut items, mut last, mut rebuilt) = (Vec::new(), before.map(|cursor| cursor.0), false);
-        let mut hidden = None;
+        let (mut hidden, mut at_least) = (None, 0);
         loop {
-            let wanted = limit.and_one() - items.len();
+            // Where little of what is cached is shown, more is read each time.
+            let wanted = (limit.and_one() - items.len()).max(at_least);
+            at_least = (2 * wanted).min(MOST_AT_ONCE);
             let mut cached = self.timelines.page(owner, last, wanted).await.unwrap_or_else(|error| {
                 tracing::warn!(cache_unavailable = true, %error, "the timelines failed: this one is read from the storage");
                 None
@@ -179,19 +219,24 @@ where
                 None => friendship::hidden_from(self.hidden_cache, self.hidden, owner).await?,
             };
             let people = hidden.insert(people);
-            let Some(cached) = cached.filter(|page| page.floor <= now) else {
-                if last.is_none() && !rebuilt {
-                    rebuilt = self.rebuild_alone(owner).await;
-                    if rebuilt {
+            let cached = match cached {
+                Some(cached) if cached.is_whole() => cached,
+                Some(cached) if cached.floor == Timestamp::MAX => break,
+                other if last.is_none() && !rebuilt => {
+                    let missing = other.map(|page| page.missing).unwrap_or_default();
+                    rebuilt = true;
+                    if self.rebuild_alone(owner, &missing).await {
                         continue;
                     }
+                    break;
                 }
-                break;
+                _ => break,
             };
             let ended = cached.entries.len() < wanted;
-            last = cached.entries.last().map(|entry| entry.post_id).or(last);
+            last = cached.entries.last().copied().or(last);
             let posts = self.fill(&cached).await?;
-            items.extend(cached.entries.iter().filter_map(|entry| item(&posts, *entry, people, now)));
+            let posts = cached.entries.iter().filter_map(|id| posts.get(id));
+            items.extend(posts.filter_map(|post| item(&cached.subscriptions, post, people, now)));
             if items.len() > limit.get() || (ended && cached.floor == WHOLE) {
                 return Ok(Page::cut(items, limit, scope(owner), |item| item.post.post_id));
             }
@@ -206,8 +251,7 @@ where
     /// The posts of a cached page: those at hand, and the others from the storage.
     async fn fill(&self, page: &CachedPage) -> Result<HashMap<PostId, Post>> {
         let mut posts: HashMap<_, _> = page.posts.iter().map(|post| (post.post_id, post.clone())).collect();
-        let missing: Vec<_> =
-            page.entries.iter().map(|entry| entry.post_id).filter(|id| !posts.contains_key(id)).collect();
+        let missing: Vec<_> = page.entries.iter().copied().filter(|id| !posts.contains_key(id)).collect();
         if !missing.is_empty() {
             let read = posts::read(self.cache, self.posts, &missing).await?;
             posts.extend(read.into_iter().map(|post| (post.post_id, post)));
@@ -225,19 +269,14 @@ where
         now: Timestamp,
     ) -> Result<Page<TimelineItem>> {
         let subscriptions = self.subscriptions.of(owner).await?;
-        let mut newest = Newest::new(self.index, keys(&subscriptions), last);
+        let mut newest = Newest::new(self.index, place_keys(&subscriptions), last);
         loop {
             let wanted =
                 |entry: &PlaceEntry| entry.is_shown(hidden) && because(&subscriptions, entry).is_some();
             let found = newest.take(limit.and_one() - items.len(), wanted).await?;
             let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
             let posts = posts::read(self.cache, self.posts, &ids).await?;
-            let listed =
-                posts.into_iter().filter(|post| posts::is_listed(post, now) && posts::is_shown(post, hidden));
-            items.extend(listed.filter_map(|post| {
-                let subscription_id = because(&subscriptions, &post)?;
-                Some(TimelineItem { post, because: Because::Subscription { subscription_id } })
-            }));
+            items.extend(posts.iter().filter_map(|post| item(&subscriptions, post, hidden, now)));
             let full = items.len() > limit.get();
             match found.more_after {
                 Some(last) if !full && newest.is_spent() => {
@@ -249,137 +288,91 @@ where
         }
     }
 
-    /// Rebuilds a timeline that is not cached, unless somebody else does; answers whether it is cached now. If not, the
-    /// page is read from the storage.
-    async fn rebuild_alone(&self, owner: UserId) -> bool {
-        self.rebuild(owner).await.unwrap_or_else(|error| {
+    /// Rebuilds a user's timeline that is not cached, or else the `missing` ones that are merged into it, unless somebody
+    /// else does; answers whether all is cached now. If not, the page is read from the storage.
+    async fn rebuild_alone(&self, user: UserId, missing: &[AudienceKey]) -> bool {
+        let rebuilt = async {
+            if missing.is_empty() {
+                let Some(sources) = self.rebuild_users(user).await? else { return Ok(false) };
+                return self.rebuild_keys(&sources.large).await.map(|_| true);
+            }
+            self.rebuild_keys(missing).await
+        };
+        rebuilt.await.unwrap_or_else(|error: Error| {
             tracing::warn!(%error, "a timeline was not rebuilt");
             false
         })
     }
 
-    async fn rebuild(&self, owner: UserId) -> Result<bool> {
-        let Some(rebuild) = self.timelines.begin_rebuild(owner).await? else { return Ok(false) };
-        let subscriptions = self.subscriptions.of(owner).await?;
-        let mut newest = Newest::new(self.index, keys(&subscriptions), None);
-        let found = newest.take(CAPACITY, |entry| because(&subscriptions, entry).is_some()).await?;
-        let entries: Vec<_> = found
-            .entries
-            .iter()
-            .filter_map(|entry| {
-                let because = because(&subscriptions, entry)?;
-                Some(Entry { post_id: entry.post_id, because })
-            })
-            .collect();
-        let floor = found.more_after.map_or(WHOLE, PostId::time);
-        self.timelines.finish_rebuild(owner, rebuild, &entries, floor).await?;
+    async fn rebuild_users(&self, user: UserId) -> Result<Option<Sources>> {
+        let owner = Owner::User(user);
+        let Some(rebuild) = self.timelines.begin_rebuild(&owner).await? else { return Ok(None) };
+        let (subscriptions, known) = try_join(self.subscriptions.of(user), self.large.all()).await?;
+        let now = time::now();
+        let keys: HashSet<_> =
+            subscriptions.iter().flat_map(|subscription| audience::keys_of(&subscription.wish)).collect();
+        let large = known.iter().filter(|large| large.is_remembered(now) && keys.contains(&large.key));
+        let large = large.map(|large| large.key.clone()).collect();
+        let sources = Sources { subscriptions, large };
+        let wanted = |entry: &PlaceEntry| because(&sources.subscriptions, entry).is_some();
+        let (posts, floor) = self.newest(place_keys(&sources.subscriptions), wanted).await?;
+        self.timelines.finish_rebuild(&owner, rebuild, &posts, floor, &sources).await?;
+        Ok(Some(sources))
+    }
+
+    /// Rebuilds the timelines of keys; answers whether nobody else is at one of them.
+    async fn rebuild_keys(&self, keys: &[AudienceKey]) -> Result<bool> {
+        let rebuilt =
+            stream::iter(keys).map(|key| self.rebuild_key(key)).buffer_unordered(CONCURRENT_REBUILDS);
+        rebuilt.try_fold(true, |all, one| ready(Ok(all && one))).await
+    }
+
+    async fn rebuild_key(&self, key: &AudienceKey) -> Result<bool> {
+        let owner = Owner::Key(key.clone());
+        let Some(rebuild) = self.timelines.begin_rebuild(&owner).await? else { return Ok(false) };
+        let (posts, floor) =
+            self.newest(BTreeSet::from([PlaceKey::around(key)]), |entry| key.finds(entry)).await?;
+        self.timelines.finish_rebuild(&owner, rebuild, &posts, floor, &Sources::default()).await?;
         Ok(true)
+    }
+
+    /// The newest posts under some keys of the place index that are wanted, and the floor of a timeline of them.
+    async fn newest(
+        &self,
+        keys: BTreeSet<PlaceKey>,
+        wanted: impl Fn(&PlaceEntry) -> bool,
+    ) -> Result<(Vec<PostId>, Timestamp)> {
+        let found = Newest::new(self.index, keys, None).take(CAPACITY, wanted).await?;
+        let posts = found.entries.iter().map(|entry| entry.post_id).collect();
+        Ok((posts, found.more_after.map_or(WHOLE, PostId::time)))
     }
 }
 
-fn keys(subscriptions: &[Subscription]) -> BTreeSet<PlaceKey> {
+/// How many timelines of large keys are rebuilt at once.
+const CONCURRENT_REBUILDS: usize = 4;
+/// How many entries are read from the cache at once, where few of them are shown.
+const MOST_AT_ONCE: usize = 200;
+
+fn place_keys(subscriptions: &[Subscription]) -> BTreeSet<PlaceKey> {
     PlaceKey::wished_for(subscriptions.iter().map(|subscription| &subscription.wish))
 }
 
-/// The oldest subscription that matches: the same that [`audience::of`] names.
+/// The oldest subscription that matches.
 fn because(subscriptions: &[Subscription], post: &impl Happening) -> Option<SubscriptionId> {
     let matching = subscriptions.iter().filter(|subscription| subscription.wish.matches(post));
     matching.map(|subscription| subscription.subscription_id).min()
 }
 
+/// A post as the timeline shows it, if it does.
 fn item(
-    posts: &HashMap<PostId, Post>,
-    entry: Entry,
+    subscriptions: &[Subscription],
+    post: &Post,
     hidden: &HiddenPeople,
     now: Timestamp,
 ) -> Option<TimelineItem> {
-    let post = posts.get(&entry.post_id).filter(|post| posts::is_listed(post, now))?;
-    let because = Because::Subscription { subscription_id: entry.because };
-    posts::is_shown(post, hidden).then(|| TimelineItem { post: post.clone(), because })
-}
-
-/// The ports of [`Loading::load`].
-#[derive(Debug)]
-pub struct Loading<'a, P, S, A, T, C> {
-    /// The stored posts.
-    pub posts: &'a P,
-    /// Where they are stored.
-    pub store: &'a S,
-    /// Who is told.
-    pub audience: &'a A,
-    /// The cached timelines.
-    pub timelines: &'a T,
-    /// The cached posts.
-    pub cache: &'a C,
-}
-
-/// A post, and who is told of it.
-type Load = (Post, Vec<Recipient>);
-
-/// How many posts' audiences are found at once.
-const CONCURRENT_AUDIENCES: usize = 8;
-
-impl<P: Posts, S: PostStore + PostEditor, A: Audience, T: TimelineLoader, C: PostCacheEditor>
-    Loading<'_, P, S, A, T, C>
-{
-    /// Brings what happened to posts, each another, to the cached timelines: new ones to those of their audiences, and
-    /// what is there to its newest form. Answers for each in turn, with the number of its audience. To load a change
-    /// again changes nothing.
-    pub async fn load(&self, changes: &[PostChange]) -> Vec<Result<usize>> {
-        let created: Vec<Post> = changes.iter().filter_map(PostChange::created).cloned().collect();
-        let mut loaded = self.load_new(&created).await.into_iter();
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            outcomes.push(match change {
-                PostChange::Created(_) => loaded.next().unwrap_or(Ok(0)),
-                PostChange::Edited(edit) => self.load_edit(edit).await,
-                PostChange::Deleted(deletion) => self.cache.remove(deletion.post_id).await.map(|()| 0),
-            });
-        }
-        outcomes
+    if !posts::is_listed(post, now) || !posts::is_shown(post, hidden) {
+        return None;
     }
-
-    /// Brings an edit to whoever has the post in their timeline already, and the post to those whose it is now.
-    async fn load_edit(&self, edit: &Edit) -> Result<usize> {
-        let Some(post) = self.store.edit(edit).await? else {
-            self.cache.remove(edit.post_id).await?;
-            return Ok(0);
-        };
-        self.cache.replace(&post).await?;
-        if !edit.moves_audience() {
-            return Ok(0);
-        }
-        let audience = audience::of(self.audience, &post).await?;
-        self.timelines.load(&[(post, audience)]).await
-    }
-
-    async fn load_new(&self, posts: &[Post]) -> Vec<Result<usize>> {
-        if posts.is_empty() {
-            return Vec::new();
-        }
-        let stored = posts::ensure_stored(self.posts, self.store, posts).await;
-        let loads: Vec<Result<Option<Load>>> = stream::iter(stored)
-            .map(|stored| async move {
-                // Where it was deleted, the log is replayed, and says so later.
-                let Some(post) = stored? else { return Ok(None) };
-                let audience = audience::of(self.audience, &post).await?;
-                Ok(Some((post, audience)))
-            })
-            .buffered(CONCURRENT_AUDIENCES)
-            .collect()
-            .await;
-        let (mut ready, mut outcomes) = (Vec::new(), Vec::with_capacity(posts.len()));
-        for load in loads {
-            outcomes.push(load.map(|load| {
-                let size = load.as_ref().map_or(0, |(_, audience)| audience.len());
-                ready.extend(load);
-                size
-            }));
-        }
-        if let Err(error) = self.timelines.load(&ready).await {
-            let cause = error.to_string();
-            return posts.iter().map(|_| Err(Error::unavailable("timelines", cause.clone()))).collect();
-        }
-        outcomes
-    }
+    let because = Because::Subscription { subscription_id: because(subscriptions, post)? };
+    Some(TimelineItem { post: post.clone(), because })
 }

@@ -16,7 +16,7 @@ use tocsin_adapters::{
     s3::{S3ImageStore, S3ImageUploads},
     ses::SesMailer,
     sns::SnsPushGateway,
-    sqs::{SqsDepartureQueue, SqsPushQueue, SqsResetQueue},
+    sqs::{SqsDepartureQueue, SqsPushQueue, SqsResetQueue, SqsStepQueue},
 };
 use tocsin_domain::person::ProfileImageUrls;
 
@@ -188,6 +188,13 @@ impl Setting for SqsDepartureQueue {
 impl Setting for SqsResetQueue {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         let url = environment.required("PASSWORD_RESET_QUEUE_URL")?;
+        Some(Self::new(&environment.shared(aws_config), url))
+    }
+}
+
+impl Setting for SqsStepQueue {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let url = environment.required("FAN_OUT_QUEUE_URL")?;
         Some(Self::new(&environment.shared(aws_config), url))
     }
 }

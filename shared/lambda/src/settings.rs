@@ -11,7 +11,10 @@ use std::{
 
 use futures::future::{FutureExt as _, LocalBoxFuture, join_all};
 use secrecy::SecretString;
-use tocsin_domain::access_token::{TokenSigner, TokenVerifier};
+use tocsin_domain::{
+    access_token::{TokenSigner, TokenVerifier},
+    audience::Sizes,
+};
 
 /// Something that is read from the environment.
 pub trait Setting: Sized {
@@ -134,6 +137,15 @@ impl Setting for TokenSigner {
     }
 }
 
+impl Setting for Sizes {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let large_key = environment.required(LARGE_AUDIENCE)?.parse();
+        let large_key = large_key.map_err(|_| environment.refuse(LARGE_AUDIENCE, "is no number")).ok()?;
+        Some(Self { large_key, part: Self::PART })
+    }
+}
+
+const LARGE_AUDIENCE: &str = "LARGE_AUDIENCE";
 const ISSUER: &str = "ACCESS_TOKEN_ISSUER";
 const JWKS: &str = "ACCESS_TOKEN_JWKS";
 const PRIVATE_KEY: &str = "ACCESS_TOKEN_PRIVATE_KEY";

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use futures::{StreamExt as _, stream};
 use tocsin_adapters::{
     dynamodb::{FriendshipsTable, SubscriptionsTable},
-    sqs::SqsPushQueue,
+    sqs::{SqsPushQueue, SqsStepQueue},
 };
-use tocsin_domain::{Result, post_log::PostChange, push};
+use tocsin_domain::{Result, audience::Sizes, post_log::PostChange, push::Notifying};
 use tocsin_lambda::{
     metrics::{self, Metric},
     start,
@@ -16,16 +16,21 @@ use tocsin_lambda::{
 /// How many posts' audiences are found at once.
 const CONCURRENT: usize = 8;
 
-type Ports = (SubscriptionsTable, FriendshipsTable, SqsPushQueue);
+type Ports = (SubscriptionsTable, FriendshipsTable, SqsPushQueue, SqsStepQueue, Sizes);
 
 fn main() -> ExitCode {
     start::changes(notify_subscribers)
 }
 
-async fn notify_subscribers((audience, hidden, queue): &Ports, changes: &[PostChange]) -> Vec<Result<()>> {
+async fn notify_subscribers(
+    (audience, hidden, queue, steps, sizes): &Ports,
+    changes: &[PostChange],
+) -> Vec<Result<()>> {
+    let notifying = Notifying { audience, large: audience, hidden, queue, steps, sizes: *sizes };
+    let notifying = &notifying;
     let notified = stream::iter(changes).map(|change| async move {
         match change.created() {
-            Some(post) => push::notify(audience, hidden, queue, post).await,
+            Some(post) => notifying.notify(post).await,
             None => Ok(0),
         }
     });

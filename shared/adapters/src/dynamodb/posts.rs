@@ -232,7 +232,10 @@ impl PostEditor for PostsTable {
                     return Ok(None);
                 }
                 None => {
-                    return Err(Error::unavailable(self.table.service, "a post is edited that is not stored"));
+                    return Err(Error::unavailable(
+                        self.table.service,
+                        "a post is edited that is not stored",
+                    ));
                 }
             };
             let mut new = old.clone();

@@ -5,19 +5,27 @@
 //! | `user#<id>` | `sub#<id>` | `subscription` |
 //! | `user#<id>` | `count` | `subscriptions`: how many the user has |
 //! | `aud#<category>#<tag or *>#<cell to resolution 3, or *>` | `<the cell's other digits>/<user>/<id>` | `user_id`, `subscription` |
+//! | `large` | an audience's key | `since`: when it was first seen to be large; `expires_at` |
 //!
 //! A subscription changes together with its entries in one transaction: at most 48 keys go and 48 come, and with the
 //! subscription itself that is within DynamoDB's 100 actions.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use tocsin_domain::{
     Error, Result,
     audience::{Audience, AudienceEntry, AudienceKey, COARSEST, Position},
     ids::{SubscriptionId, UserId},
+    large_audience::{LargeKey, LargeKeys, MOST_STALE_SECONDS, REMEMBERED_SECONDS},
     subscription::{self, MOST_SUBSCRIPTIONS, Subscription, SubscriptionEditor, Subscriptions},
+    time::{self, Timestamp},
 };
+use tokio::sync::Mutex;
 
 use super::{Action, Item, Table, Transacted, keys, number, read, text, write};
 use crate::aws::failed;
@@ -26,13 +34,17 @@ use crate::aws::failed;
 #[derive(Clone, Debug)]
 pub struct SubscriptionsTable {
     table: Table,
+    large: Known,
 }
+
+/// The large keys, and when they were read.
+type Known = Arc<Mutex<Option<(Instant, Arc<[LargeKey]>)>>>;
 
 impl SubscriptionsTable {
     /// The table of this name.
     #[must_use]
     pub fn new(client: &Client, table: impl Into<String>) -> Self {
-        Self { table: Table::new(client, table, "subscriptions") }
+        Self { table: Table::new(client, table, "subscriptions"), large: Known::default() }
     }
 
     fn put(&self, mut key: Item, subscription: &AttributeValue) -> Action {
@@ -123,6 +135,7 @@ impl Audience for SubscriptionsTable {
         &self,
         key: &AudienceKey,
         from: Option<Position>,
+        limit: usize,
     ) -> Result<(Vec<AudienceEntry>, Option<Position>)> {
         let (pk, cell) = audience_place(key);
         let start = from.map(|sk| keys(&pk, sk));
@@ -137,6 +150,7 @@ impl Audience for SubscriptionsTable {
             // A timeline that was rebuilt after a subscription was made must not miss a post for it.
             .consistent_read(true)
             .set_exclusive_start_key(start)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .send()
             .await
             .map_err(failed(self.table.service))?;
@@ -148,6 +162,53 @@ impl Audience for SubscriptionsTable {
         let next = answer.last_evaluated_key.as_ref().and_then(position);
         Ok((entries, next))
     }
+}
+
+/// The partition of the large keys. In a country they are some hundreds, and read whole: by who builds a timeline or writes
+/// to some, but at most every [`MOST_STALE_SECONDS`] by one process.
+const LARGE: &str = "large";
+
+impl LargeKeys for SubscriptionsTable {
+    async fn all(&self) -> Result<Arc<[LargeKey]>> {
+        let mut known = self.large.lock().await;
+        if let Some((at, keys)) = &*known
+            && at.elapsed() < Duration::from_secs(MOST_STALE_SECONDS)
+        {
+            return Ok(Arc::clone(keys));
+        }
+        let items = self.table.under(LARGE.to_owned()).await?;
+        let keys = items.into_iter().map(large_key).collect::<Result<Arc<[_]>>>()?;
+        *known = Some((Instant::now(), Arc::clone(&keys)));
+        Ok(keys)
+    }
+
+    async fn remember(&self, key: &AudienceKey, now: Timestamp) -> Result<()> {
+        let until = time::after(now, REMEMBERED_SECONDS).as_second();
+        let update = |update: &str| {
+            let request = self.table.update_item(keys(LARGE, key)).update_expression(update);
+            request
+                .expression_attribute_values(":now", number(now.as_second()))
+                .expression_attribute_values(":until", number(until))
+        };
+        // Seen again while it is remembered, or anew.
+        let again = update("SET expires_at = :until").condition_expression("expires_at > :now");
+        if self.table.held(again.send().await)? {
+            return Ok(());
+        }
+        let anew = update("SET since = :now, expires_at = :until");
+        let anew = anew.condition_expression("attribute_not_exists(pk) OR expires_at <= :now");
+        // If not, somebody else has just done so.
+        self.table.held(anew.send().await).map(drop)
+    }
+}
+
+fn large_key(mut item: Item) -> Result<LargeKey> {
+    let at = |seconds| Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
+    Ok(LargeKey {
+        key: read("a large key", &mut item, "sk")?,
+        since: at(read("a large key", &mut item, "since")?),
+        until: at(read("a large key", &mut item, "expires_at")?),
+    })
 }
 
 fn position(key: &HashMap<String, AttributeValue>) -> Option<Position> {

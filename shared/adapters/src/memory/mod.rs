@@ -23,6 +23,7 @@ pub use self::{
     notifications::MemoryInboxes,
     outside::{
         MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryRateLimiter, MemoryResetQueue,
+        MemoryStepQueue,
     },
     people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},

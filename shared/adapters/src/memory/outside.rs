@@ -1,13 +1,14 @@
 //! What goes out: the log, the push queue, pushes and mail, kept to be looked at; and the counting of requests.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use tocsin_domain::{
     Result,
     device::{Device, DeviceId, DeviceToken},
+    fan_out::{Step, StepQueue},
     ids::UserId,
     mail::{Mail, Mailer},
     password_reset::{ResetQueue, ResetRequest},
@@ -56,6 +57,27 @@ impl MemoryResetQueue {
 impl ResetQueue for MemoryResetQueue {
     async fn enqueue(&self, request: &ResetRequest) -> Result<()> {
         self.requests.lock().push(request.clone());
+        Ok(())
+    }
+}
+
+/// A queue of steps.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStepQueue {
+    steps: Shared<VecDeque<Step>>,
+}
+
+impl MemoryStepQueue {
+    /// The next step, which is in the queue no longer.
+    #[must_use]
+    pub fn take(&self) -> Option<Step> {
+        self.steps.lock().pop_front()
+    }
+}
+
+impl StepQueue for MemoryStepQueue {
+    async fn enqueue(&self, step: &Step) -> Result<()> {
+        self.steps.lock().push_back(step.clone());
         Ok(())
     }
 }

@@ -1,13 +1,18 @@
 //! Subscriptions with their audience, and categories.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tocsin_domain::{
     Error, Result,
     audience::{Audience, AudienceEntry, AudienceKey, Position},
     category::{Categories, Category, CategoryEditor, CategoryName},
     ids::{SubscriptionId, UserId},
+    large_audience::{LargeKey, LargeKeys, REMEMBERED_SECONDS},
     subscription::{self, MOST_SUBSCRIPTIONS, Subscription, SubscriptionEditor, Subscriptions},
+    time::{self, Timestamp},
 };
 
 use super::Shared;
@@ -22,6 +27,7 @@ pub struct MemorySubscriptions {
 struct Tables {
     subscriptions: BTreeMap<(UserId, SubscriptionId), Subscription>,
     audience: BTreeMap<AudienceKey, BTreeSet<(UserId, SubscriptionId)>>,
+    large: BTreeMap<AudienceKey, LargeKey>,
 }
 
 /// Small, so that tests meet several pages.
@@ -102,7 +108,9 @@ impl Audience for MemorySubscriptions {
         &self,
         key: &AudienceKey,
         from: Option<Position>,
+        limit: usize,
     ) -> Result<(Vec<AudienceEntry>, Option<Position>)> {
+        let limit = limit.min(ENTRIES_PER_PAGE);
         let tables = self.tables.lock();
         let from = from.and_then(|from| from.parse().ok()).unwrap_or(0);
         let ids: Vec<_> = tables.audience.get(key).into_iter().flatten().copied().skip(from).collect();
@@ -110,9 +118,24 @@ impl Audience for MemorySubscriptions {
             let subscription = tables.subscriptions.get(id)?.clone();
             Some(AudienceEntry { user_id: id.0, subscription })
         };
-        let page = ids.iter().take(ENTRIES_PER_PAGE).filter_map(entry).collect();
-        let next = (ids.len() > ENTRIES_PER_PAGE).then(|| (from + ENTRIES_PER_PAGE).to_string());
+        let page = ids.iter().take(limit).filter_map(entry).collect();
+        let next = (ids.len() > limit).then(|| (from + limit).to_string());
         Ok((page, next))
+    }
+}
+
+impl LargeKeys for MemorySubscriptions {
+    async fn all(&self) -> Result<Arc<[LargeKey]>> {
+        Ok(self.tables.lock().large.values().cloned().collect())
+    }
+
+    async fn remember(&self, key: &AudienceKey, now: Timestamp) -> Result<()> {
+        let mut tables = self.tables.lock();
+        let until = time::after(now, REMEMBERED_SECONDS);
+        let known = tables.large.get(key).filter(|large| large.is_remembered(now));
+        let since = known.map_or(now, |large| large.since);
+        tables.large.insert(key.clone(), LargeKey { key: key.clone(), since, until });
+        Ok(())
     }
 }
 

@@ -51,7 +51,10 @@ struct State {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a request waits that somebody waits for.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long one waits that writes much: some megabytes.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a Redis that could not be reached is not asked again.
 const COOLDOWN: Duration = Duration::from_secs(1);
 
@@ -72,12 +75,21 @@ impl Redis {
     }
 
     async fn run<T: FromRedisValue>(&self, service: &'static str, request: Request<'_>) -> Result<T> {
+        self.run_within(RESPONSE_TIMEOUT, service, request).await
+    }
+
+    async fn run_within<T: FromRedisValue>(
+        &self,
+        limit: Duration,
+        service: &'static str,
+        request: Request<'_>,
+    ) -> Result<T> {
         let failed = |error: RedisError| Error::unavailable(service, error);
         let (connection, made, is_new) = self.connection(None).await.map_err(failed)?;
-        match request.send(connection).await {
+        match request.send_within(limit, connection).await {
             Err(error) if is_broken(&error) && !is_new => {
                 let (connection, made, _) = self.connection(Some(made)).await.map_err(failed)?;
-                let answer = request.send(connection).await;
+                let answer = request.send_within(limit, connection).await;
                 self.settle(made, answer).await.map_err(failed)
             }
             answer => self.settle(made, answer).await.map_err(failed),
@@ -98,7 +110,7 @@ impl Redis {
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+            .set_response_timeout(Some(LOAD_TIMEOUT));
         match self.inner.client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => {
                 state.connection = Some(connection.clone());
@@ -134,6 +146,15 @@ enum Request<'a> {
 }
 
 impl Request<'_> {
+    async fn send_within<T: FromRedisValue>(
+        &self,
+        limit: Duration,
+        connection: MultiplexedConnection,
+    ) -> RedisResult<T> {
+        let answer = tokio::time::timeout(limit, self.send(connection)).await;
+        answer.unwrap_or_else(|_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))))
+    }
+
     async fn send<T: FromRedisValue>(&self, mut connection: MultiplexedConnection) -> RedisResult<T> {
         match self {
             Self::Script(script) => script.invoke_async(&mut connection).await,

@@ -2,17 +2,19 @@
 //!
 //! | key | what |
 //! |---|---|
-//! | `timeline:<user>` | a sorted set: post ids by time in ms, and the member `~`, whose score is the floor |
-//! | `because:<user>` | a hash: for each of those posts the subscription that matched |
-//! | `rebuild:<user>` | who rebuilds the timeline, for [`REBUILD_MS`] |
+//! | `timeline:<user>`, `timeline:<large key>` | a sorted set: post ids by time in ms, and the member `~`, whose score is the floor |
+//! | `sources:<user>` | what a user's timeline is built from, a hash: `subscriptions` in JSON, the `large` keys that are merged into it, a line each, and when it was `built`, in ms |
+//! | `rebuild:<user>`, `rebuild:<large key>` | who rebuilds the timeline, for [`REBUILD_MS`] |
 //! | `post:<id>` | the post ([`super::post_cache`]) |
 //! | `hidden:<user>` | who is hidden from the user ([`super::hidden`]): read together with their timeline |
 //!
 //! A timeline holds only posts above its floor. That is what makes the order of operations indifferent: a post at or
 //! below the floor is not added, whoever comes first, and the floor is always where the newest post lies that did not
-//! fit. Posts of one millisecond are in the order of their ids, as members of one score are.
+//! fit. Posts of one millisecond are in the order of their ids, as members of one score are; and an id, being a UUIDv7,
+//! begins with its time, so that ids as texts are in the order of a timeline.
 //!
-//! A timeline expires a day after it was built, however often it is read ([`LIFETIME_SECONDS`]).
+//! A user's timeline expires a day after it was last read, and three days after it was built ([`LIFETIME_SECONDS`],
+//! [`MOST_LIFETIME_SECONDS`]); a key's a day after it was built.
 //!
 //! While a timeline is rebuilt, its floor is at `+inf`, and it takes all posts. It then expires together with the right
 //! to rebuild it, so that a rebuild that was given up leaves nothing.
@@ -25,16 +27,15 @@ use std::{
 use redis::{Pipeline, Script};
 use tocsin_domain::{
     Error, Result,
-    audience::Recipient,
-    ids::{PostId, SubscriptionId, UserId},
-    post::Post,
-    time::Timestamp,
+    ids::{PostId, UserId},
+    time::{self, Timestamp},
     timeline::{
-        CAPACITY, CachedPage, Entry, LIFETIME_SECONDS, Rebuild, TimelineEraser, TimelineLoader, Timelines,
+        CAPACITY, CachedPage, LIFETIME_SECONDS, Load, MOST_LIFETIME_SECONDS, Owner, Rebuild, Sources,
+        TimelineEraser, TimelineLoader, Timelines,
     },
 };
 
-use super::{Redis, Request, hidden, post_cache};
+use super::{LOAD_TIMEOUT, Redis, Request, hidden, post_cache};
 
 /// Cached timelines.
 #[derive(Clone, Debug)]
@@ -47,8 +48,6 @@ pub struct RedisTimelines {
 const REBUILD_MS: u64 = 30_000;
 /// How many timelines one call of a script writes to: some milliseconds, in which Redis does nothing else.
 const TIMELINES_PER_CALL: usize = 500;
-/// How many calls go into one round trip: some 130 KiB, which a slow line takes within the time limit.
-const CALLS_PER_TRIP: usize = 2;
 const SERVICE: &str = "timelines";
 
 impl RedisTimelines {
@@ -66,39 +65,60 @@ impl RedisTimelines {
     }
 }
 
-/// KEYS: timeline, because, hidden. ARGV: limit, and before which post: its ms and id, or nothing.
-/// Answers nothing, or the floor, who is hidden or nothing, and for each entry the post's id, the subscription, and the post
-/// or nothing.
+/// KEYS: timeline, sources, hidden. ARGV: limit, lifetime and most lifetime in s, now in ms, and before which post: its ms and
+/// id, or nothing.
+/// Answers nothing, or the floor, who is hidden or nothing, the subscriptions, the large keys that are missing, a line each,
+/// and for each entry the post's id, and the post or nothing.
 static PAGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local floor = redis.call('ZSCORE', KEYS[1], '~')
          if not floor then return false end
-         local answer = {floor, redis.call('GET', KEYS[3])}
-         if floor == 'inf' then return answer end
-         local limit, ms, id = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-         local ids, top = {}, '+inf'
-         if ms then
-             top = '(' .. ms
-             if tonumber(ms) > tonumber(floor) then
-                 for _, tied in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], ms, ms)) do
-                     if tied < id and #ids < limit then ids[#ids + 1] = tied end
+         local hidden = redis.call('GET', KEYS[3])
+         if floor == 'inf' then return {floor, hidden, '[]', ''} end
+         local sources = redis.call('HMGET', KEYS[2], 'subscriptions', 'large', 'built')
+         if not sources[1] then
+             redis.call('DEL', KEYS[1])
+             return false
+         end
+         local limit, now, ms, id = tonumber(ARGV[1]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
+         local left = math.min(ARGV[2] * 1000, sources[3] + ARGV[3] * 1000 - now)
+         for i = 1, 2 do redis.call('PEXPIRE', KEYS[i], math.max(left, 1)) end
+         local timelines, missing = {KEYS[1]}, {}
+         for key in string.gmatch(sources[2], '[^\n]+') do
+             local above = redis.call('ZSCORE', 'timeline:' .. key, '~')
+             if not above or above == 'inf' then
+                 missing[#missing + 1] = key
+             else
+                 timelines[#timelines + 1] = 'timeline:' .. key
+                 if tonumber(above) > tonumber(floor) then floor = above end
+             end
+         end
+         local answer = {floor, hidden, sources[1], table.concat(missing, '\n')}
+         if #missing > 0 then return answer end
+         local ids, seen, top = {}, {}, '+inf'
+         if ms then top = '(' .. ms end
+         for _, timeline in ipairs(timelines) do
+             local count = 0
+             local function take(entries)
+                 for _, post in ipairs(entries) do
+                     if count < limit and (not id or post < id) then
+                         count = count + 1
+                         if not seen[post] then
+                             seen[post] = true
+                             ids[#ids + 1] = post
+                         end
+                     end
                  end
              end
-         end
-         for _, older in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], top, '(' .. floor, 'LIMIT', 0, limit - #ids)) do
-             ids[#ids + 1] = older
-         end
-         if #ids == 0 then return answer end
-         local because = redis.call('HMGET', KEYS[2], unpack(ids))
-         for i, post in ipairs(ids) do
-             if not because[i] then
-                 redis.call('DEL', KEYS[1], KEYS[2])
-                 return false
+             if ms and tonumber(ms) > tonumber(floor) then
+                 take(redis.call('ZREVRANGEBYSCORE', timeline, ms, ms))
              end
-             local body = redis.call('GET', 'post:' .. post)
-             answer[#answer + 1] = post
-             answer[#answer + 1] = because[i]
-             answer[#answer + 1] = body
+             take(redis.call('ZREVRANGEBYSCORE', timeline, top, '(' .. floor, 'LIMIT', 0, limit - count))
+         end
+         if #timelines > 1 then table.sort(ids, function(a, b) return a > b end) end
+         for i = 1, math.min(limit, #ids) do
+             answer[#answer + 1] = ids[i]
+             answer[#answer + 1] = redis.call('GET', 'post:' .. ids[i])
          end
          return answer",
     )
@@ -106,23 +126,17 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Drops what exceeds the capacity, and all that is not above the floor. For the scripts below.
 const TRIM: &str = "
-    local function trim(timeline, because, floor, capacity)
+    local function trim(timeline, floor, capacity)
         local excess = redis.call('ZCOUNT', timeline, '(' .. floor, '+inf') - capacity
         if excess > 0 then
             local highest = redis.call('ZRANGEBYSCORE', timeline, '(' .. floor, '+inf', 'WITHSCORES', 'LIMIT', excess - 1, 1)
             floor = highest[2]
         end
-        local gone = redis.call('ZRANGEBYSCORE', timeline, '-inf', floor)
-        for _, post in ipairs(gone) do
-            if post ~= '~' then
-                redis.call('ZREM', timeline, post)
-                redis.call('HDEL', because, post)
-            end
-        end
+        redis.call('ZREMRANGEBYSCORE', timeline, '-inf', floor)
         redis.call('ZADD', timeline, floor, '~')
     end";
 
-/// KEYS: rebuild, timeline, because. ARGV: token, time in ms.
+/// KEYS: rebuild, timeline. ARGV: token, time in ms.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local floor = redis.call('ZSCORE', KEYS[2], '~')
@@ -131,68 +145,66 @@ static BEGIN: LazyLock<Script> = LazyLock::new(|| {
          if not ours and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
          redis.call('ZADD', KEYS[2], '+inf', '~')
          redis.call('PEXPIRE', KEYS[2], ARGV[2])
-         redis.call('PEXPIRE', KEYS[3], ARGV[2])
          return 1",
     )
 });
 
-/// KEYS: rebuild, timeline, because. ARGV: token, floor in ms, lifetime in s, capacity, and for each entry the post's ms
-/// and id, and the subscription.
+/// KEYS: rebuild, timeline, and a user's sources. ARGV: token, floor in ms, lifetime in s, capacity, now in ms, the
+/// subscriptions, the large keys, and for each entry the post's ms and id.
 static FINISH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{TRIM}
          if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
          redis.call('DEL', KEYS[1])
          if redis.call('ZSCORE', KEYS[2], '~') ~= 'inf' then return 0 end
-         for i = 5, #ARGV, 3 do
-             if redis.call('ZADD', KEYS[2], 'NX', ARGV[i], ARGV[i + 1]) == 1 then
-                 redis.call('HSET', KEYS[3], ARGV[i + 1], ARGV[i + 2])
-             end
-         end
+         for i = 8, #ARGV, 2 do redis.call('ZADD', KEYS[2], 'NX', ARGV[i], ARGV[i + 1]) end
          redis.call('ZADD', KEYS[2], ARGV[2], '~')
-         trim(KEYS[2], KEYS[3], ARGV[2], tonumber(ARGV[4]))
+         trim(KEYS[2], ARGV[2], tonumber(ARGV[4]))
          redis.call('EXPIRE', KEYS[2], ARGV[3])
-         redis.call('EXPIRE', KEYS[3], ARGV[3])
+         if KEYS[3] then
+             redis.call('HSET', KEYS[3], 'built', ARGV[5], 'subscriptions', ARGV[6], 'large', ARGV[7])
+             redis.call('EXPIRE', KEYS[3], ARGV[3])
+         end
          return 1"
     ))
 });
 
-/// KEYS: timeline and because of each user. ARGV: capacity, the number of posts, each post's ms and id, and then for each
-/// user the number of entries, and for each of these the post's place in the list and the subscription.
+/// KEYS: timelines. ARGV: capacity, the number of posts, each post's ms and id, and then for each timeline the number of
+/// entries, and for each of these the post's place in the list.
 /// Answers how many timelines took one.
 static LOAD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{TRIM}
          local capacity, next, took = tonumber(ARGV[1]), 3 + 2 * ARGV[2], 0
-         for user = 1, #KEYS, 2 do
-             local timeline, because, count = KEYS[user], KEYS[user + 1], tonumber(ARGV[next])
+         for _, timeline in ipairs(KEYS) do
+             local count = tonumber(ARGV[next])
              local floor, added = redis.call('ZSCORE', timeline, '~'), 0
              if floor then
-                 for i = next + 1, next + 2 * count, 2 do
+                 for i = next + 1, next + count do
                      local ms, post = ARGV[1 + 2 * ARGV[i]], ARGV[2 + 2 * ARGV[i]]
-                     if (floor == 'inf' or tonumber(ms) > tonumber(floor))
-                         and redis.call('ZADD', timeline, 'NX', ms, post) == 1 then
-                         redis.call('HSET', because, post, ARGV[i + 1])
-                         added = added + 1
+                     if floor == 'inf' or tonumber(ms) > tonumber(floor) then
+                         added = added + redis.call('ZADD', timeline, 'NX', ms, post)
                      end
                  end
              end
              if added > 0 then
                  took = took + 1
-                 local left = redis.call('PTTL', timeline)
-                 if left > 0 then redis.call('PEXPIRE', because, left) end
-                 if floor ~= 'inf' then trim(timeline, because, floor, capacity) end
+                 if floor ~= 'inf' and redis.call('ZCARD', timeline) > capacity + 1 then
+                     trim(timeline, floor, capacity)
+                 end
              end
-             next = next + 1 + 2 * count
+             next = next + 1 + count
          end
          return took"
     ))
 });
 
 impl Timelines for RedisTimelines {
-    async fn page(&self, owner: UserId, before: Option<PostId>, limit: usize) -> Result<Option<CachedPage>> {
-        let mut call = PAGE.key(timeline_key(owner));
-        call.key(because_key(owner)).key(hidden::key(owner)).arg(limit);
+    async fn page(&self, user: UserId, before: Option<PostId>, limit: usize) -> Result<Option<CachedPage>> {
+        let owner = Owner::User(user);
+        let mut call = PAGE.key(timeline_key(&owner));
+        call.key(sources_key(user)).key(hidden::key(user)).arg(limit);
+        call.arg(LIFETIME_SECONDS).arg(MOST_LIFETIME_SECONDS).arg(time::now().as_millisecond());
         if let Some(before) = before {
             call.arg(ms(before)).arg(before.to_string());
         }
@@ -200,93 +212,90 @@ impl Timelines for RedisTimelines {
         answer.map(|answer| read_page(&answer)).transpose()
     }
 
-    async fn begin_rebuild(&self, owner: UserId) -> Result<Option<Rebuild>> {
-        let token = PostId::new(tocsin_domain::time::now()).to_string();
+    async fn begin_rebuild(&self, owner: &Owner) -> Result<Option<Rebuild>> {
+        let token = PostId::new(time::now()).to_string();
         let mut call = BEGIN.key(rebuild_key(owner));
-        call.key(timeline_key(owner)).key(because_key(owner)).arg(&token).arg(REBUILD_MS);
+        call.key(timeline_key(owner)).arg(&token).arg(REBUILD_MS);
         let begun: bool = self.redis.run(SERVICE, Request::Script(&call)).await?;
         Ok(begun.then_some(Rebuild(token)))
     }
 
     async fn finish_rebuild(
         &self,
-        owner: UserId,
+        owner: &Owner,
         rebuild: Rebuild,
-        entries: &[Entry],
+        posts: &[PostId],
         floor: Timestamp,
+        sources: &Sources,
     ) -> Result<()> {
+        let subscriptions = serde_json::to_string(&sources.subscriptions);
+        let subscriptions = subscriptions.map_err(|error| Error::unreadable("subscriptions", error))?;
+        let large: Vec<_> = sources.large.iter().map(ToString::to_string).collect();
         let mut call = FINISH.key(rebuild_key(owner));
-        call.key(timeline_key(owner)).key(because_key(owner));
+        call.key(timeline_key(owner));
+        if let Owner::User(user) = owner {
+            call.key(sources_key(*user));
+        }
         call.arg(rebuild.0).arg(floor.as_millisecond()).arg(LIFETIME_SECONDS).arg(self.capacity);
-        for Entry { post_id, because } in entries {
-            call.arg(ms(*post_id)).arg(post_id.to_string()).arg(because.to_string());
+        call.arg(time::now().as_millisecond()).arg(subscriptions).arg(large.join("\n"));
+        for post_id in posts {
+            call.arg(ms(*post_id)).arg(post_id.to_string());
         }
         self.redis.run(SERVICE, Request::Script(&call)).await
     }
 }
 
 impl TimelineLoader for RedisTimelines {
-    async fn load(&self, posts: &[(Post, Vec<Recipient>)]) -> Result<usize> {
-        if posts.is_empty() {
+    /// In one round trip, whatever the number of posts and timelines.
+    async fn load(&self, loads: &[Load]) -> Result<usize> {
+        if loads.is_empty() {
             return Ok(0);
         }
         // The bodies first: who sees an entry finds the post at hand.
         let mut trip = Pipeline::new();
-        for (post, _) in posts {
-            post_cache::keep(&mut trip, post)?;
+        for load in loads {
+            post_cache::keep(&mut trip, &load.post)?;
         }
-        let mut users: BTreeMap<UserId, Vec<(usize, SubscriptionId)>> = BTreeMap::new();
-        for (place, (_, recipients)) in (1..).zip(posts) {
-            for recipient in recipients {
-                users.entry(recipient.user_id).or_default().push((place, recipient.because));
+        let mut timelines: BTreeMap<&Owner, Vec<usize>> = BTreeMap::new();
+        for (place, load) in (1..).zip(loads) {
+            for owner in &load.owners {
+                timelines.entry(owner).or_default().push(place);
             }
         }
-        let users: Vec<_> = users.into_iter().collect();
-        let mut took = 0;
-        let chunks: Vec<_> = users.chunks(TIMELINES_PER_CALL).collect();
-        for trips in chunks.chunks(CALLS_PER_TRIP) {
-            for users in trips {
-                self.add_call(&mut trip, posts, users);
-            }
-            let counts: Vec<usize> = self.redis.run(SERVICE, Request::Calls(&LOAD, &trip)).await?;
-            took += counts.into_iter().sum::<usize>();
-            trip = Pipeline::new();
+        let timelines: Vec<_> = timelines.into_iter().collect();
+        for some in timelines.chunks(TIMELINES_PER_CALL) {
+            self.add_call(&mut trip, loads, some);
         }
-        if chunks.is_empty() {
-            self.redis.run::<()>(SERVICE, Request::Commands(&trip)).await?;
-        }
-        Ok(took)
+        let request = Request::Calls(&LOAD, &trip);
+        let counts: Vec<usize> = self.redis.run_within(LOAD_TIMEOUT, SERVICE, request).await?;
+        Ok(counts.into_iter().sum())
     }
 }
 
 impl RedisTimelines {
-    fn add_call(
-        &self,
-        trip: &mut Pipeline,
-        posts: &[(Post, Vec<Recipient>)],
-        users: &[(UserId, Vec<(usize, SubscriptionId)>)],
-    ) {
-        let call = trip.cmd("EVALSHA").arg(LOAD.get_hash()).arg(2 * users.len());
-        for (user, _) in users {
-            call.arg(timeline_key(*user)).arg(because_key(*user));
+    fn add_call(&self, trip: &mut Pipeline, loads: &[Load], timelines: &[(&Owner, Vec<usize>)]) {
+        let call = trip.cmd("EVALSHA").arg(LOAD.get_hash()).arg(timelines.len());
+        for (owner, _) in timelines {
+            call.arg(timeline_key(owner));
         }
-        call.arg(self.capacity).arg(posts.len());
-        for (post, _) in posts {
+        call.arg(self.capacity).arg(loads.len());
+        for Load { post, .. } in loads {
             call.arg(ms(post.post_id)).arg(post.post_id.to_string());
         }
-        for (_, entries) in users {
-            call.arg(entries.len());
-            for (place, because) in entries {
-                call.arg(*place).arg(because.to_string());
+        for (_, places) in timelines {
+            call.arg(places.len());
+            for place in places {
+                call.arg(*place);
             }
         }
     }
 }
 
 impl TimelineEraser for RedisTimelines {
-    async fn forget(&self, owner: UserId) -> Result<()> {
+    async fn forget(&self, user: UserId) -> Result<()> {
+        let owner = Owner::User(user);
         let mut pipeline = Pipeline::new();
-        pipeline.del(&[timeline_key(owner), because_key(owner), rebuild_key(owner)]);
+        pipeline.del(&[timeline_key(&owner), sources_key(user), rebuild_key(&owner)]);
         self.redis.run::<()>(SERVICE, Request::Commands(&pipeline)).await
     }
 }
@@ -297,7 +306,9 @@ fn read_page(answer: &[Option<Vec<u8>>]) -> Result<CachedPage> {
         let bytes = field.as_deref().ok_or_else(|| unreadable("a field is missing"))?;
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| unreadable("a field is no text"))
     };
-    let [floor, hidden, fields @ ..] = answer else { return Err(unreadable("no floor")) };
+    let [floor, hidden, subscriptions, missing, fields @ ..] = answer else {
+        return Err(unreadable("no floor"));
+    };
     // What cannot be read of them is read from the storage.
     let hidden = hidden.as_deref().and_then(|kept| hidden::read(kept).ok()).flatten();
     let floor = match text(floor)?.as_str() {
@@ -307,32 +318,43 @@ fn read_page(answer: &[Option<Vec<u8>>]) -> Result<CachedPage> {
             ms.ok_or_else(|| unreadable("the floor is no time"))?
         }
     };
+    let subscriptions = serde_json::from_str(&text(subscriptions)?);
+    let subscriptions =
+        subscriptions.map_err(|error| Error::unreadable("a timeline's subscriptions", error))?;
+    let missing = text(missing)?.lines().map(str::parse).collect::<Result<_, _>>();
+    let missing = missing.map_err(|_| unreadable("a large key"))?;
     let (mut entries, mut posts) = (Vec::new(), HashMap::new());
-    for field in fields.chunks_exact(3) {
-        let [post_id, because, body] = field else { continue };
+    for field in fields.chunks_exact(2) {
+        let [post_id, body] = field else { continue };
         let post_id: PostId = text(post_id)?.parse().map_err(|_| unreadable("a post id"))?;
-        let because = text(because)?.parse().map_err(|_| unreadable("a subscription id"))?;
-        entries.push(Entry { post_id, because });
+        entries.push(post_id);
         // One that cannot be read is read from the storage.
         if let Some(post) = body.as_deref().and_then(|body| post_cache::read(body).ok()) {
             posts.insert(post_id, post);
         }
     }
-    Ok(CachedPage { entries, posts: posts.into_values().collect(), floor, hidden })
+    Ok(CachedPage { entries, posts: posts.into_values().collect(), floor, subscriptions, missing, hidden })
 }
 
 fn ms(id: PostId) -> i64 {
     id.time().as_millisecond()
 }
 
-fn timeline_key(owner: UserId) -> String {
-    format!("timeline:{owner}")
+fn name(owner: &Owner) -> String {
+    match owner {
+        Owner::User(user) => user.to_string(),
+        Owner::Key(key) => key.to_string(),
+    }
 }
 
-fn because_key(owner: UserId) -> String {
-    format!("because:{owner}")
+fn timeline_key(owner: &Owner) -> String {
+    format!("timeline:{}", name(owner))
 }
 
-fn rebuild_key(owner: UserId) -> String {
-    format!("rebuild:{owner}")
+fn rebuild_key(owner: &Owner) -> String {
+    format!("rebuild:{}", name(owner))
+}
+
+fn sources_key(user: UserId) -> String {
+    format!("sources:{user}")
 }

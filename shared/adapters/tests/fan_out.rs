@@ -1,0 +1,188 @@
+//! Timelines of many readers, however large an audience is taken to be: what each reads is what a look at every post would
+//! give, without a gap, and without a repetition.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
+
+use proptest::{prelude::*, sample::Index};
+use tocsin_adapters::memory::{
+    MemoryFriendships, MemoryHiddenCache, MemoryPostCache, MemoryPosts, MemoryStepQueue, MemorySubscriptions,
+    MemoryTimelines,
+};
+use tocsin_conformance::fixtures;
+use tocsin_domain::{
+    audience::{self, Sizes},
+    cursor::{Cursor, Limit},
+    fan_out::Task,
+    ids::{PostId, UserId},
+    large_audience::LargeKeys as _,
+    post::{Post, Severity},
+    post_edit::{Edit, FieldChange},
+    post_log::PostChange,
+    posts::Posts as _,
+    subscription::{Subscription, SubscriptionEditor as _, Wish},
+    time::{self, Timestamp},
+    timeline::{self, Reading},
+    timeline_loading::Loading,
+};
+
+#[derive(Default)]
+struct Town {
+    subscriptions: MemorySubscriptions,
+    stored: MemoryPosts,
+    cache: MemoryPostCache,
+    timelines: MemoryTimelines,
+    hidden_cache: MemoryHiddenCache,
+    hidden: MemoryFriendships,
+    steps: MemoryStepQueue,
+    sizes: Option<Sizes>,
+}
+
+impl Town {
+    async fn load(&self, changes: &[PostChange]) {
+        let (posts, audience, timelines, cache) =
+            (&self.stored, &self.subscriptions, &self.timelines, &self.cache);
+        let (queue, sizes) = (&self.steps, self.sizes.unwrap());
+        let loading = Loading { posts, audience, large: audience, timelines, cache, queue, sizes };
+        for outcome in loading.load(changes).await {
+            outcome.unwrap();
+        }
+        let mut brought = Vec::new();
+        while let Some(step) = self.steps.take() {
+            assert_eq!(step.task, Task::Load);
+            // A queue may bring a step twice; more often would only take longer.
+            brought.push(step.clone());
+            if brought.iter().filter(|other| **other == step).count() <= 2 {
+                let post = posts.get(&[step.post_id]).await.unwrap().pop().unwrap();
+                for _ in 0..2 {
+                    loading.go_on(post.clone(), step.walk.clone()).await.unwrap();
+                }
+            }
+        }
+    }
+
+    /// The whole timeline of a reader, by pages of `limit`, each full unless it is the last.
+    async fn read(&self, reader: UserId, limit: usize) -> Vec<PostId> {
+        let Self { subscriptions, stored, cache, timelines, hidden_cache, hidden, .. } = self;
+        let (index, posts, large) = (stored, stored, subscriptions);
+        let reading = Reading { timelines, subscriptions, large, index, cache, posts, hidden_cache, hidden };
+        let (mut ids, mut before) = (Vec::new(), None);
+        loop {
+            let limit = Limit::parse(&limit.to_string()).unwrap();
+            let page = reading.page(reader, before, limit, time::now()).await.unwrap();
+            ids.extend(page.items.iter().map(|item| item.post.post_id));
+            let Some(cursor) = page.next_cursor else { return ids };
+            assert_eq!(page.items.len(), limit.get(), "a page is full unless it is the last");
+            before = Some(Cursor::decode(&cursor, timeline::scope(reader)).unwrap());
+        }
+    }
+}
+
+/// What happens in a town, one after the other.
+#[derive(Clone, Debug)]
+enum Event {
+    /// So many of the posts that are left are loaded.
+    Load(usize),
+    /// Somebody reads.
+    Read(Index, usize),
+    /// A post that is loaded changes.
+    Edit(Index, FieldChange),
+    /// A key of somebody's was seen to be large so long ago, in days.
+    Large(Index, u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let change = prop_oneof![
+        prop::sample::select(vec!["fire", "flood"])
+            .prop_map(|name| FieldChange::Category(fixtures::category(name))),
+        prop::sample::select(vec![Severity::Minor, Severity::Extreme]).prop_map(FieldChange::Severity),
+        fixtures::any_point().prop_map(FieldChange::Location),
+        any::<bool>().prop_map(FieldChange::Withheld),
+    ];
+    prop_oneof![
+        3 => (1usize..6).prop_map(Event::Load),
+        3 => (any::<Index>(), 1usize..8).prop_map(|(reader, limit)| Event::Read(reader, limit)),
+        1 => (any::<Index>(), change).prop_map(|(post, change)| Event::Edit(post, change)),
+        1 => (any::<Index>(), prop::sample::select(vec![0u64, 2, 10])).prop_map(|(key, days)| Event::Large(key, days)),
+    ]
+}
+
+fn days_ago(days: u64) -> Timestamp {
+    time::now() - std::time::Duration::from_secs(days * 24 * 60 * 60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn each_reader_reads_what_matches_their_subscriptions(
+        wishes in prop::collection::vec((0usize..6, fixtures::any_wish()), 1..16),
+        posts in prop::collection::vec(fixtures::any_post(), 1..30),
+        events in prop::collection::vec(event(), 1..25),
+        (large_key, part) in (0usize..4, 1usize..8),
+        capacity in 2usize..20,
+    ) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let cache = MemoryPostCache::default();
+            let timelines = MemoryTimelines::over(&cache).with_capacity(capacity);
+            let sizes = Some(Sizes { large_key, part });
+            let town = Town { sizes, timelines, cache, ..Town::default() };
+            let readers: Vec<_> = (0..6).map(|_| fixtures::user()).collect();
+            let (mut wished, mut keys): (Vec<(UserId, Wish)>, Vec<_>) = (Vec::new(), Vec::new());
+            for (reader, wish) in wishes {
+                let subscription: Subscription = fixtures::subscription(wish.clone());
+                let stands = audience::keys_of(&wish);
+                town.subscriptions.add(readers[reader], &subscription, &stands).await.unwrap();
+                keys.extend(stands);
+                wished.push((readers[reader], wish));
+            }
+            // Large ones are known before anybody has built a timeline without them.
+            let (large, events): (Vec<_>, Vec<_>) =
+                events.into_iter().partition(|event| matches!(event, Event::Large(_, days) if *days > 0));
+            let mut left: Vec<Post> = posts;
+            left.sort_by_key(|post| post.post_id);
+            left.dedup_by_key(|post| post.post_id);
+            left.reverse();
+            let (mut loaded, mut edits) = (Vec::<Post>::new(), Vec::<Edit>::new());
+            for event in large.into_iter().chain(events) {
+                match event {
+                    Event::Large(key, days) => {
+                        town.subscriptions.remember(key.get(&keys), days_ago(days)).await.unwrap();
+                    }
+                    Event::Load(count) => {
+                        let some: Vec<Post> = (0..count).filter_map(|_| left.pop()).collect();
+                        let created = some.iter().cloned().map(|post| PostChange::Created(Box::new(post)));
+                        town.load(&created.collect::<Vec<_>>()).await;
+                        loaded.extend(some);
+                    }
+                    Event::Edit(post, change) if !loaded.is_empty() => {
+                        let post = post.get(&loaded);
+                        let edit = Edit::new(post, vec![change], time::now());
+                        town.load(&[PostChange::Edited(edit.clone())]).await;
+                        edits.push(edit);
+                        // An older one again changes nothing.
+                        town.load(&[PostChange::Edited(edits[0].clone())]).await;
+                    }
+                    Event::Edit(..) => {}
+                    Event::Read(reader, limit) => {
+                        assert_reads(&town, *reader.get(&readers), &wished, &loaded, limit).await;
+                    }
+                }
+            }
+            for reader in &readers {
+                assert_reads(&town, *reader, &wished, &loaded, 5).await;
+            }
+        });
+    }
+}
+
+async fn assert_reads(town: &Town, reader: UserId, wished: &[(UserId, Wish)], loaded: &[Post], limit: usize) {
+    let ids: Vec<_> = loaded.iter().map(|post| post.post_id).collect();
+    let mut posts = town.stored.get(&ids).await.unwrap();
+    let now = time::now();
+    posts.retain(|post| {
+        let matches = wished.iter().any(|(user, wish)| *user == reader && wish.matches(post));
+        matches && tocsin_domain::posts::is_listed(post, now)
+    });
+    let mut expected: Vec<_> = posts.iter().map(|post| post.post_id).collect();
+    expected.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(town.read(reader, limit).await, expected);
+}

@@ -1,0 +1,38 @@
+//! Fan-out: what is done for everybody in an audience, in steps.
+//!
+//! The first part of an audience, which is all of most, is done by who reads the log. The rest goes through a queue, a
+//! step after the other, each of some thousand people: so an audience of a million holds up nobody, a step that fails is
+//! tried again alone, and where the queue brings one twice nothing happens twice.
+
+use std::future::Future;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, audience::Walk, ids::PostId};
+
+/// What is left to be done for the audience of a post.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The post.
+    pub post_id: PostId,
+    /// What is done.
+    pub task: Task,
+    /// For whom.
+    pub walk: Walk,
+}
+
+/// What is done for everybody in an audience.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// The post is added to their timelines.
+    Load,
+    /// Their phones ring.
+    Ring,
+}
+
+/// Takes steps.
+pub trait StepQueue: Sync {
+    /// Returns once it is queued.
+    fn enqueue(&self, step: &Step) -> impl Future<Output = Result<()>> + Send;
+}
