@@ -341,6 +341,7 @@ impl Posts {
             let reading = Reading {
                 timelines,
                 subscriptions,
+                large: subscriptions,
                 index: stored,
                 cache,
                 posts: stored,

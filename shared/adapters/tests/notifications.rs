@@ -11,12 +11,13 @@ use tocsin_adapters::{
     dynamodb::NotificationsTable,
     memory::{
         MemoryFriendships, MemoryHiddenCache, MemoryInboxes, MemoryPeople, MemoryPostCache, MemoryPosts,
-        MemoryPushQueue, MemorySubscriptions,
+        MemoryPushQueue, MemoryStepQueue, MemorySubscriptions,
     },
 };
 use tocsin_conformance::{fixtures, notifications, people::person};
 use tocsin_domain::{
     Error, Result,
+    audience::Sizes,
     cursor::{Cursor, Limit},
     friendship::{Action, change, change_block},
     ids::{PostId, UserId},
@@ -24,7 +25,7 @@ use tocsin_domain::{
     person::ProfileEraser as _,
     post::{Author, Post},
     posts::PostStore as _,
-    push::{self, PushRecipient},
+    push::{Notifying, PushRecipient},
     sharing::{Friends, Sharing},
     subscription::SubscriptionEditor as _,
     time::{self, Timestamp},
@@ -202,7 +203,10 @@ async fn nobody_is_rung_for_the_post_of_somebody_hidden() {
     town.block(ada, eve, Action::Block).await;
     for (author, told) in [(ada, vec![bob]), (eve, vec![bob]), (bob, vec![ada, eve])] {
         let post = town.post(author).await;
-        let count = push::notify(&town.subscriptions, &town.friendships, &town.queue, &post).await.unwrap();
+        let Town { subscriptions: audience, friendships: hidden, queue, .. } = &town;
+        let (steps, sizes) = (&MemoryStepQueue::default(), Sizes { part: 1_000, ..fixtures::SIZES });
+        let notifying = Notifying { audience, large: audience, hidden, queue, steps, sizes };
+        let count = notifying.notify(&post).await.unwrap();
         assert_eq!(count, told.len());
         let queued = town.queued().into_iter().filter(|(id, _)| *id == post.post_id);
         let queued: HashSet<_> = queued.map(|(_, one)| one.user_id).collect();

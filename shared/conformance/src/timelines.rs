@@ -96,21 +96,21 @@ pub async fn merged(timelines: &(impl Timelines + TimelineLoader)) {
         let key = format!("{name}{start}#*#*").parse::<AudienceKey>().unwrap();
         (Owner::Key(key.clone()), key)
     };
-    let ((fires, fire), (floods, flood), own) = (key("fire"), key("flood"), Owner::User(reader));
+    let ((fires, fire), (storms, storm), own) = (key("fire"), key("storm"), Owner::User(reader));
     let build = async |owner: &Owner, posts: &[PostId], floor, large: &[AudienceKey]| {
         let rebuild = timelines.begin_rebuild(owner).await.unwrap().unwrap();
         let sources = Sources { large: large.to_vec(), ..sources() };
         timelines.finish_rebuild(owner, rebuild, posts, floor, &sources).await.unwrap();
     };
     let page = async |before, limit| timelines.page(reader, before, limit).await.unwrap().unwrap();
-    build(&own, &[id(9), id(5), id(1)], floor(0), &[fire.clone(), flood.clone()]).await;
+    build(&own, &[id(9), id(5), id(1)], floor(0), &[fire.clone(), storm.clone()]).await;
     let without = page(None, 10).await;
-    assert_eq!((without.is_whole(), without.missing), (false, vec![fire, flood.clone()]));
+    assert_eq!((without.is_whole(), without.missing), (false, vec![fire, storm.clone()]));
     build(&fires, &[id(8), id(5), id(2)], WHOLE, &[]).await;
-    let rebuild = timelines.begin_rebuild(&floods).await.unwrap().unwrap();
-    assert_eq!(page(None, 10).await.missing, [flood], "it is being rebuilt");
-    timelines.finish_rebuild(&floods, rebuild, &[id(7), id(4)], floor(3), &Sources::default()).await.unwrap();
-    let load = Load { post: with_id(id(6)), owners: vec![fires, floods] };
+    let rebuild = timelines.begin_rebuild(&storms).await.unwrap().unwrap();
+    assert_eq!(page(None, 10).await.missing, [storm], "it is being rebuilt");
+    timelines.finish_rebuild(&storms, rebuild, &[id(7), id(4)], floor(3), &Sources::default()).await.unwrap();
+    let load = Load { post: with_id(id(6)), owners: vec![fires, storms] };
     assert_eq!(timelines.load(&[load]).await.unwrap(), 2);
 
     let whole = page(None, 10).await;

@@ -303,7 +303,7 @@ impl<I: PlaceIndex, P: Posts, L: PostLog, D: DepartureProgress, Q: DepartureQueu
             before = Some(last.post_id);
             let ids: Vec<_> = entries.iter().map(|entry| entry.post_id).collect();
             let posts = self.posts.get(&ids).await?;
-            stream::iter(posts.into_iter().map(|post| left(post, departure.posts, now)))
+            stream::iter(posts.into_iter().map(|post| left(&post, departure.posts, now)))
                 .map(|record| async move { self.log.append(&record).await })
                 .buffer_unordered(CONCURRENT_APPENDS)
                 .try_collect::<()>()
@@ -314,9 +314,9 @@ impl<I: PlaceIndex, P: Posts, L: PostLog, D: DepartureProgress, Q: DepartureQueu
 }
 
 /// What happens to a post whose author leaves.
-fn left(post: Post, posts: PostsLeft, now: Timestamp) -> PostRecord {
+fn left(post: &Post, posts: PostsLeft, now: Timestamp) -> PostRecord {
     let change = match posts {
-        PostsLeft::Anonymise => PostChange::Edited(Edit::new(&post, vec![FieldChange::Author(None)], now)),
+        PostsLeft::Anonymise => PostChange::Edited(Edit::new(post, vec![FieldChange::Author(None)], now)),
         PostsLeft::Remove => PostChange::Deleted(Deletion { post_id: post.post_id, deleted_at: now }),
     };
     change.into()

@@ -5,7 +5,7 @@
 //! whatever order they arrive, however often. A record that comes late, out of a queue of dead letters say, never undoes
 //! a later one.
 //!
-//! Which edit is the later one is told by their ids: UUIDv7s, in the order of time, and never the same.
+//! Which edit is the later one is told by their ids, which are in the order of time, and never the same.
 
 use std::collections::BTreeMap;
 
