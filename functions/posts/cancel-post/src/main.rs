@@ -25,13 +25,13 @@ fn main() -> ExitCode {
 }
 
 async fn cancel_post(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, cache, posts, hidden_cache, friendships, log) = ports;
+    let (callers, limiter, cache, stored, hidden_cache, friendships, log) = ports;
     let caller = request.caller(callers).await?;
     limits::within(limiter, POSTING, &caller).await?;
     request.no_query()?;
     let post_id = request.id_in_path("post_id", "post")?;
     let hidden = hidden_from(hidden_cache, friendships, caller.user_id);
-    let changing = Changing { cache, posts, log };
+    let changing = Changing { cache, posts: stored, log };
     let post = changing.end(&caller, hidden, post_id, End::Cancel, time::now()).await?;
     Response::ok(&post)
 }

@@ -19,12 +19,12 @@ fn main() -> ExitCode {
 }
 
 async fn delete_post(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, cache, posts, hidden_cache, friendships, log) = ports;
+    let (callers, limiter, cache, stored, hidden_cache, friendships, log) = ports;
     let caller = request.caller(callers).await?;
     limits::within(limiter, POSTING, &caller).await?;
     request.no_query()?;
     let post_id = request.id_in_path("post_id", "post")?;
     let hidden = hidden_from(hidden_cache, friendships, caller.user_id);
-    Changing { cache, posts, log }.delete(&caller, hidden, post_id, time::now()).await?;
+    Changing { cache, posts: stored, log }.delete(&caller, hidden, post_id, time::now()).await?;
     Ok(Response::no_content())
 }

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 async fn update_post(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, cache, posts, hidden_cache, friendships, log, categories) = ports;
+    let (callers, limiter, cache, stored, hidden_cache, friendships, log, categories) = ports;
     let (caller, now) = (request.caller(callers).await?, time::now());
     limits::within(limiter, POSTING, &caller).await?;
     request.no_query()?;
@@ -44,6 +44,6 @@ async fn update_post(ports: &Ports, request: &Request) -> Result<Response> {
         category::must_exist(categories, category, "/category").await?;
     }
     let hidden = hidden_from(hidden_cache, friendships, caller.user_id);
-    let post = Changing { cache, posts, log }.edit(&caller, hidden, post_id, patch, now).await?;
+    let post = Changing { cache, posts: stored, log }.edit(&caller, hidden, post_id, patch, now).await?;
     Response::ok(&post)
 }
