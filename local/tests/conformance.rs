@@ -29,7 +29,7 @@ use tocsin_domain::{
     notification::Because,
     post_log::{PostLog as _, PostRecord},
     posts::{AtHand, PostCache as _},
-    push::{Published, Push, PushGateway as _, PushJob, PushQueue as _, PushRecipient},
+    push::{News, Published, Push, PushGateway as _, PushJob, PushQueue as _, PushRecipient},
     time,
 };
 use town::Town;
@@ -142,12 +142,9 @@ async fn every_push_job_is_queued() {
     let url = made.queue_url.unwrap();
     let recipient = |_| PushRecipient { user_id: fixtures::user(), because: because() };
     // More than one request takes, and some large.
-    let job = |number: usize| PushJob {
-        post: fixtures::post(),
-        recipients: (0..if number.is_multiple_of(2) { 1 } else { PushJob::MOST_RECIPIENTS })
-            .map(recipient)
-            .collect(),
-        told_at: None,
+    let job = |number: usize| {
+        let count = if number.is_multiple_of(2) { 1 } else { PushJob::MOST_RECIPIENTS };
+        fixtures::job(&fixtures::post(), (0..count).map(recipient).collect())
     };
     let jobs: Vec<_> = (0..25).map(job).collect();
     SqsPushQueue::new(&config, &url).enqueue(&jobs).await.unwrap();
@@ -198,7 +195,12 @@ async fn a_device_has_one_endpoint_and_hears_of_its_end() {
 
         let device = Device { device_id, token, endpoint, created_at: now, updated_at: now };
         let because = because();
-        let push = Push { post: fixtures::post(), because, time_to_live: Duration::from_mins(5) };
+        let push = Push {
+            post: fixtures::post(),
+            news: News::Posted,
+            because,
+            time_to_live: Duration::from_mins(5),
+        };
         assert_eq!(gateway.publish(&device, &push).await.unwrap(), Published::Accepted);
         assert_eq!(town.pushes().await.last(), Some(&("phone".to_owned(), push.post.post_id.to_string())));
 

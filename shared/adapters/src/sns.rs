@@ -14,7 +14,7 @@ use tocsin_domain::{
     ids::UserId,
     notification::Because,
     post::Severity,
-    push::{Endpoint, Published, Push, PushGateway},
+    push::{Endpoint, News, Published, Push, PushGateway},
 };
 
 use crate::aws::{SdkConfig, failed};
@@ -127,7 +127,7 @@ impl PushGateway for SnsPushGateway {
             Platform::Fcm => fitting(push, fcm),
             Platform::Apns => fitting(push, apns),
         };
-        let message = json!({"default": push.post.title, key: payload}).to_string();
+        let message = json!({"default": title(push), key: payload}).to_string();
         let request = self
             .client
             .publish()
@@ -186,16 +186,29 @@ fn attributes(key: &str, push: &Push) -> Result<std::collections::HashMap<String
 
 /// A payload with as much of the post's text as the platform takes.
 fn fitting(push: &Push, payload: impl Fn(&Push, &str, &str) -> Value) -> String {
-    let body = push.post.body.as_deref().unwrap_or_default();
+    let (title, body) = (title(push), push.post.body.as_deref().unwrap_or_default());
     let mut characters = body.chars().count().min(MOST_TEXT);
     loop {
-        let text = payload(push, &push.post.title, &shortened(body, characters)).to_string();
+        let text = payload(push, &title, &shortened(body, characters)).to_string();
         if text.len() <= MOST_BYTES || characters == 0 {
             return text;
         }
         // A character takes up to twelve bytes of JSON, so that this ends after a few rounds.
         characters -= ((text.len() - MOST_BYTES).div_ceil(12)).min(characters);
     }
+}
+
+/// The post's title, and what is new about it.
+fn title(push: &Push) -> String {
+    let news = match push.news {
+        News::Posted => return push.post.title.clone(),
+        News::Raised(Severity::Extreme) => "Now extreme",
+        News::Raised(Severity::Severe) => "Now severe",
+        News::Raised(_) => "Worse",
+        News::Resolved => "Over",
+        News::Cancelled => "Cancelled",
+    };
+    format!("{news}: {}", push.post.title)
 }
 
 /// The first characters, with a sign that there were more.
@@ -210,6 +223,7 @@ fn shortened(text: &str, characters: usize) -> String {
 fn data(push: &Push) -> Value {
     let mut data = json!({
         "post_id": push.post.post_id,
+        "news": push.news.to_string(),
         "category": push.post.category,
         "severity": push.post.severity,
     });
@@ -283,7 +297,8 @@ mod tests {
             let because =
                 tocsin_conformance::fixtures::subscription(tocsin_conformance::fixtures::wish("fire"));
             let because = Because::Subscription { subscription_id: because.subscription_id };
-            let push = Push { post: post.clone(), because, time_to_live: Duration::from_hours(1) };
+            let (news, time_to_live) = (News::Raised(Severity::Extreme), Duration::from_hours(1));
+            let push = Push { post: post.clone(), news, because, time_to_live };
             for payload in [fitting(&push, fcm), fitting(&push, apns)] {
                 assert!(payload.len() <= MOST_BYTES, "{} bytes", payload.len());
                 let read: Value = serde_json::from_str(&payload).unwrap();

@@ -1,5 +1,7 @@
 //! Jobs in SQS: pushes, steps of large audiences, mails for other passwords, and departures.
 
+use std::time::Duration;
+
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
@@ -106,9 +108,10 @@ impl SqsStepQueue {
 }
 
 impl StepQueue for SqsStepQueue {
-    async fn enqueue(&self, step: &Step) -> Result<()> {
+    async fn enqueue(&self, step: &Step, delay: Duration) -> Result<()> {
         let body = serde_json::to_string(step).map_err(|error| Error::unreadable("a step", error))?;
         let message = self.client.send_message().queue_url(&self.url).message_body(body);
+        let message = message.delay_seconds(i32::try_from(delay.as_secs()).unwrap_or(i32::MAX));
         message.send().await.map_err(failed("the queue of steps"))?;
         Ok(())
     }

@@ -30,7 +30,7 @@ use tocsin_domain::{
     post::{Author, Post},
     post_log::{Change, PostChange},
     posts::{self, PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
-    push::{Deliveries as _, DeliveryEraser, DeliveryReader as _, Outcome, PushKey},
+    push::{Deliveries as _, DeliveryEraser, DeliveryReader as _, News, Outcome, PushKey},
     time::{self, Timestamp},
 };
 
@@ -325,7 +325,8 @@ async fn an_inbox_goes_with_the_deliveries_that_are_found_by_it() {
             for because in &reasons {
                 inboxes.add(owner, &Notification::new(post_id, *because, now)).await.unwrap();
             }
-            let key = PushKey { post_id, user_id: owner, device_id: "phone".parse().unwrap() };
+            let key =
+                PushKey { post_id, news: News::Posted, user_id: owner, device_id: "phone".parse().unwrap() };
             deliveries.record(&key, reasons[0], Outcome::Pushed, now).await.unwrap();
             keys.push(key);
         }

@@ -73,6 +73,7 @@ async fn pushes() {
     pushes::repairs(&DevicesTable::new(&client, "devices")).await;
     pushes::deliveries(&DeliveriesTable::new(&client, "deliveries")).await;
     pushes::delivered(&DeliveriesTable::new(&client, "deliveries")).await;
+    pushes::told(&DeliveriesTable::new(&client, "deliveries")).await;
 }
 
 #[tokio::test]

@@ -47,6 +47,7 @@ async fn conformance() {
     pushes::repairs(&MemoryDevices::default()).await;
     pushes::deliveries(&MemoryDeliveries::default()).await;
     pushes::delivered(&MemoryDeliveries::default()).await;
+    pushes::told(&MemoryDeliveries::default()).await;
     rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
     timelines::timelines(&MemoryTimelines::default()).await;
     timelines::merged(&MemoryTimelines::default()).await;

@@ -10,17 +10,22 @@ use std::{
     time::Duration,
 };
 
-use tocsin_adapters::memory::{MemoryDeliveries, MemoryDevices, MemoryInboxes, MemoryPushGateway};
+use tocsin_adapters::memory::{
+    MemoryDeliveries, MemoryDevices, MemoryFriendships, MemoryInboxes, MemoryPostCache, MemoryPosts,
+    MemoryPushGateway,
+};
 use tocsin_conformance::fixtures;
 use tocsin_domain::{
     Error, Result,
+    delivery::{Delivery, Tally},
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
     ids::{SubscriptionId, UserId},
     notification::{Because, Inbox as _, Inboxes, Notification},
     post::Post,
+    posts::PostCache as _,
     push::{
-        Deliveries, Delivery, Endpoint, Outcome, Published, Push, PushGateway, PushJob, PushKey,
-        PushRecipient, RESERVED_SECONDS, Reservation, Tally,
+        Deliveries, Endpoint, News, Outcome, Published, Push, PushGateway, PushKey, PushRecipient,
+        RESERVED_SECONDS, Reservation,
     },
     time::{self, Timestamp},
 };
@@ -38,6 +43,8 @@ struct Town {
     gateway: MemoryPushGateway,
     devices: MemoryDevices,
     deliveries: MemoryDeliveries,
+    cache: MemoryPostCache,
+    posts: MemoryPosts,
     meanwhile: Mutex<Option<(UserId, Meanwhile)>>,
     /// Whether somebody has taken the platform away.
     no_platform: AtomicBool,
@@ -57,10 +64,12 @@ impl Town {
         let subscription_id = fixtures::subscription(fixtures::wish("fire")).subscription_id;
         let because = Because::Subscription { subscription_id };
         let recipients = vec![PushRecipient { user_id: owner, because }];
-        let job = PushJob { post, recipients, told_at: None };
-        let inboxes = &MemoryInboxes::default();
-        let Self { devices, deliveries, .. } = self;
-        Delivery { devices, gateway: self, deliveries, inboxes }.deliver(&job, now).await
+        let job = fixtures::job(&post, recipients);
+        let (inboxes, hidden) = (&MemoryInboxes::default(), &MemoryFriendships::default());
+        let Self { devices, deliveries, cache, posts, .. } = self;
+        cache.put(&[post]).await.unwrap();
+        let delivery = Delivery { cache, posts, hidden, devices, gateway: self, deliveries, inboxes };
+        delivery.deliver(&job, now).await
     }
 
     /// Where the pushes went.
@@ -187,6 +196,7 @@ async fn a_new_token_takes_the_endpoint_of_the_old_one_away() {
     town.put(ada, "new", now).await;
     let push = Push {
         post: fixtures::post(),
+        news: News::Posted,
         because: Because::Subscription { subscription_id: SubscriptionId::new(now) },
         time_to_live: Duration::from_hours(1),
     };
@@ -228,11 +238,14 @@ async fn whatever_is_remembered_of_a_push_is_found_by_its_inbox() {
     town.put(ada, "one", now).await;
     let because = Because::Subscription { subscription_id: SubscriptionId::new(now) };
     let recipients = vec![PushRecipient { user_id: ada, because }];
-    let job = PushJob { post: fixtures::post(), recipients, told_at: None };
+    let post = fixtures::post();
+    let job = fixtures::job(&post, recipients);
+    town.cache.put(&[post]).await.unwrap();
     let inboxes = AwayOnce { inboxes: MemoryInboxes::default(), is_away: true.into() };
-    let Town { devices, deliveries, .. } = &town;
-    let delivery = Delivery { devices, gateway: &town, deliveries, inboxes: &inboxes };
-    let key = PushKey { post_id: job.post.post_id, user_id: ada, device_id: phone() };
+    let (Town { devices, deliveries, cache, posts, .. }, inboxes) = (&town, &inboxes);
+    let (gateway, hidden) = (&town, &MemoryFriendships::default());
+    let delivery = Delivery { cache, posts, hidden, devices, gateway, deliveries, inboxes };
+    let key = PushKey { post_id: job.post_id, news: job.news, user_id: ada, device_id: phone() };
     let kept = async || {
         let inbox = inboxes.inboxes.newest(ada, None, 10, now).await.unwrap().len();
         (inbox, deliveries.outcome(&key), town.rung().len())
@@ -254,8 +267,8 @@ struct Unrecorded {
 }
 
 impl Deliveries for Unrecorded {
-    async fn reserve(&self, push: &PushKey, now: Timestamp) -> Result<Reservation> {
-        self.deliveries.reserve(push, now).await
+    async fn reserve(&self, push: &PushKey, because: Because, now: Timestamp) -> Result<Reservation> {
+        self.deliveries.reserve(push, because, now).await
     }
 
     async fn record(&self, push: &PushKey, because: Because, outcome: Outcome, now: Timestamp) -> Result<()> {
@@ -282,10 +295,12 @@ async fn a_record_that_fails_for_a_moment_rings_nobody_twice() {
         let subscription_id = SubscriptionId::new(now);
         let because = Because::Subscription { subscription_id };
         let recipients = vec![PushRecipient { user_id: ada, because }];
-        let job = PushJob { post: fixtures::post(), recipients, told_at: None };
-        let inboxes = MemoryInboxes::default();
-        let delivery =
-            Delivery { devices: &town.devices, gateway: &town, deliveries: &deliveries, inboxes: &inboxes };
+        let post = fixtures::post();
+        let job = fixtures::job(&post, recipients);
+        town.cache.put(&[post]).await.unwrap();
+        let (inboxes, hidden) = (&MemoryInboxes::default(), &MemoryFriendships::default());
+        let (Town { devices, cache, posts, .. }, deliveries) = (&town, &deliveries);
+        let delivery = Delivery { cache, posts, hidden, devices, gateway: &town, deliveries, inboxes };
         assert_eq!(
             delivery.deliver(&job, now).await,
             RUNG,

@@ -27,6 +27,7 @@ use tocsin_domain::{
     account::Account,
     audience::{AudienceKey, Sizes},
     cursor::{Cursor, Limit, Page},
+    delivery::{Delivery, Tally},
     device::{self, Device, DeviceId, DeviceToken, Platform},
     friendship::{Hidden, HiddenCache, HiddenPeople},
     ids::{PostId, SessionId, UserId},
@@ -37,10 +38,8 @@ use tocsin_domain::{
     place::Circle,
     post::Post,
     post_log::PostChange,
-    posts::{self, Near, PlaceEntry, PlaceIndex, PlaceKey, PostStore as _, Posts},
-    push::{
-        Delivery, Endpoint, Published, Push, PushGateway, PushJob, PushRecipient, RESERVED_SECONDS, Tally,
-    },
+    posts::{self, Near, PlaceEntry, PlaceIndex, PlaceKey, PostCache as _, PostStore as _, Posts},
+    push::{Endpoint, Published, Push, PushGateway, PushRecipient, RESERVED_SECONDS},
     secret::SecretHash,
     session::{
         self, AccountReader, Origin, Session, SessionKeeper, SessionPasswords, SessionToken, Sessions, Tokens,
@@ -309,10 +308,13 @@ async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
         }
         recipients.push(PushRecipient { user_id, because });
     }
-    let job = PushJob { post: fixtures::post(), recipients, told_at: None };
-    let inboxes = MemoryInboxes::default();
-    let delivery =
-        Delivery { devices: &devices, gateway: &gateway, deliveries: &deliveries, inboxes: &inboxes };
+    let post = fixtures::post();
+    let job = fixtures::job(&post, recipients);
+    let (cache, posts) = (&MemoryPostCache::default(), &MemoryPosts::default());
+    cache.put(&[post]).await.unwrap();
+    let (inboxes, hidden) = (&MemoryInboxes::default(), &MemoryFriendships::default());
+    let (devices, gateway, deliveries) = (&devices, &gateway, &deliveries);
+    let delivery = Delivery { cache, posts, hidden, devices, gateway, deliveries, inboxes };
     let mut tries = 0;
     while delivery.deliver(&job, now).await.failed > 0 {
         tries += 1;
@@ -328,11 +330,7 @@ async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
     assert_eq!(gateway.gateway.pushes().len(), 10);
     for PushRecipient { user_id, .. } in &job.recipients {
         let inbox = inboxes.newest(*user_id, None, 10, now).await.unwrap();
-        assert_eq!(
-            inbox,
-            [Notification::new(job.post.post_id, because, now)],
-            "one of each post, however often"
-        );
+        assert_eq!(inbox, [Notification::new(job.post_id, because, now)], "one of each post, however often");
     }
 }
 

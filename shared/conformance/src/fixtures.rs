@@ -10,6 +10,7 @@ use tocsin_domain::{
     ids::{PostId, SubscriptionId, UserId},
     place::{Circle, Point},
     post::{Author, Post, PostKind, PostStatus, Severity, Tag, Tags},
+    push::{News, PushJob, PushRecipient},
     subscription::{Subscription, TagMatch, Wish},
     time::{self, Timestamp},
 };
@@ -79,6 +80,12 @@ pub async fn audience_of(audience: &impl Audience, post: &Post) -> Vec<Recipient
         }
     }
     all.into_values().collect()
+}
+
+/// The job that tells these of a new post.
+#[must_use]
+pub fn job(post: &Post, recipients: Vec<PushRecipient>) -> PushJob {
+    PushJob { post_id: post.post_id, news: News::Posted, told_at: post.created_at, recipients }
 }
 
 /// A post of now: smoke at the harbour of Bergen.

@@ -7,9 +7,10 @@ use tocsin_domain::{
     device::{Device, DeviceEditor, DeviceToken, Platform},
     ids::{PostId, SubscriptionId},
     notification::Because,
+    post::Severity,
     push::{
-        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, Outcome, PushKey,
-        REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation,
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, News, Outcome, PushKey,
+        PushRecipient, REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
     },
     time::{self, Timestamp},
 };
@@ -114,13 +115,16 @@ pub async fn repairs(devices: &impl DeviceEditor) {
 /// A push is one try's at a time, and once done it stays so.
 pub async fn deliveries(deliveries: &impl Deliveries) {
     let now = time::now();
-    let push = PushKey { post_id: PostId::new(now), user_id: user(), device_id: "phone".parse().unwrap() };
+    let (post_id, news) = (PostId::new(now), News::Posted);
+    let push = PushKey { post_id, news, user_id: user(), device_id: "phone".parse().unwrap() };
     let other = PushKey { device_id: "pad".parse().unwrap(), ..push.clone() };
+    let later_news = PushKey { news: News::Raised(Severity::Extreme), ..push.clone() };
     let because = Because::Subscription { subscription_id: SubscriptionId::new(now) };
-    let reserve = async |push: &PushKey, at| deliveries.reserve(push, at).await.unwrap();
+    let reserve = async |push: &PushKey, at| deliveries.reserve(push, because, at).await.unwrap();
     assert_eq!(reserve(&push, now).await, Reservation::Ours);
     assert_eq!(reserve(&push, now).await, Reservation::Held);
     assert_eq!(reserve(&other, now).await, Reservation::Ours, "each device has its own");
+    assert_eq!(reserve(&later_news, now).await, Reservation::Ours, "and so has each news");
     deliveries.release(&push).await.unwrap();
     deliveries.release(&push).await.unwrap();
     assert_eq!(reserve(&push, now).await, Reservation::Ours);
@@ -136,8 +140,12 @@ pub async fn deliveries(deliveries: &impl Deliveries) {
 pub async fn delivered(deliveries: &(impl Deliveries + DeliveryReader + DeliveryEraser)) {
     let now = time::now();
     let (ada, eve, post_id) = (user(), user(), PostId::new(now));
-    let key =
-        |user_id, post_id, device: &str| PushKey { post_id, user_id, device_id: device.parse().unwrap() };
+    let key = |user_id, post_id, device: &str| PushKey {
+        post_id,
+        news: News::Posted,
+        user_id,
+        device_id: device.parse().unwrap(),
+    };
     let of = async |owner, at| deliveries.of(owner, post_id, at).await.unwrap();
     assert_eq!(of(ada, now).await, []);
     let subscribed = Because::Subscription { subscription_id: SubscriptionId::new(now) };
@@ -146,17 +154,18 @@ pub async fn delivered(deliveries: &(impl Deliveries + DeliveryReader + Delivery
     let expected = [("Pad", shared, Outcome::DeviceGone, later), ("phone", subscribed, Outcome::Pushed, now)];
     for (device, because, outcome, at) in expected {
         let push = key(ada, post_id, device);
-        assert_eq!(deliveries.reserve(&push, at).await.unwrap(), Reservation::Ours);
+        assert_eq!(deliveries.reserve(&push, because, at).await.unwrap(), Reservation::Ours);
         deliveries.record(&push, because, outcome, at).await.unwrap();
     }
     let reserved = key(ada, post_id, "watch");
-    assert_eq!(deliveries.reserve(&reserved, now).await.unwrap(), Reservation::Ours);
+    assert_eq!(deliveries.reserve(&reserved, shared, now).await.unwrap(), Reservation::Ours);
     let (eves, another) = (key(eve, post_id, "phone"), key(ada, PostId::new(now), "phone"));
     for push in [&eves, &another] {
         deliveries.record(push, subscribed, Outcome::Pushed, now).await.unwrap();
     }
     let expected = expected.map(|(device, because, outcome, recorded_at)| Delivered {
         device_id: device.parse().unwrap(),
+        news: News::Posted,
         because,
         outcome,
         recorded_at,
@@ -169,7 +178,49 @@ pub async fn delivered(deliveries: &(impl Deliveries + DeliveryReader + Delivery
         deliveries.erase(ada, post_id).await.unwrap();
         assert_eq!(of(ada, now).await, []);
     }
-    assert_eq!(deliveries.reserve(&reserved, now).await.unwrap(), Reservation::Ours, "it was free again");
+    assert_eq!(
+        deliveries.reserve(&reserved, shared, now).await.unwrap(),
+        Reservation::Ours,
+        "it was free again"
+    );
     assert_eq!(of(eve, now).await.len(), 1, "nobody else's");
     assert_eq!(deliveries.of(ada, another.post_id, now).await.unwrap().len(), 1, "and no other post's");
+}
+
+/// Who was told of a post is found by it, also who is just being told, and not whose device was gone.
+pub async fn told(deliveries: &(impl Deliveries + Told)) {
+    let now = time::now();
+    let (post_id, because) =
+        (PostId::new(now), Because::Subscription { subscription_id: SubscriptionId::new(now) });
+    let key =
+        |user_id, news, device: &str| PushKey { post_id, news, user_id, device_id: device.parse().unwrap() };
+    let [ada, bob, cleo, eve] = [(); 4].map(|()| user());
+    for (push, outcome) in [
+        (key(ada, News::Posted, "phone"), Some(Outcome::Pushed)),
+        (key(ada, News::Posted, "pad"), Some(Outcome::Pushed)),
+        (key(ada, News::Raised(Severity::Severe), "phone"), Some(Outcome::DeviceGone)),
+        (key(bob, News::Posted, "phone"), Some(Outcome::DeviceGone)),
+        (key(cleo, News::Posted, "phone"), None),
+    ] {
+        deliveries.reserve(&push, because, now).await.unwrap();
+        if let Some(outcome) = outcome {
+            deliveries.record(&push, because, outcome, now).await.unwrap();
+        }
+    }
+    let others = PushKey { post_id: PostId::new(now), ..key(eve, News::Posted, "phone") };
+    deliveries.reserve(&others, because, now).await.unwrap();
+    let (mut all, mut from) = (Vec::new(), None);
+    loop {
+        let (told, next) = deliveries.told(post_id, from, 2).await.unwrap();
+        assert!(told.len() <= 2);
+        all.extend(told);
+        from = next;
+        if from.is_none() {
+            break;
+        }
+    }
+    let mut expected = [ada, ada, cleo].map(|user_id| PushRecipient { user_id, because });
+    expected.sort_by_key(|one| one.user_id);
+    all.sort_by_key(|one| one.user_id);
+    assert_eq!(all, expected);
 }

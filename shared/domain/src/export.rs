@@ -309,6 +309,7 @@ fn whole<T: Serialize>(
 fn delivery_json(delivered: &Delivered) -> Value {
     json!({
         "device_id": delivered.device_id, "because": delivered.because, "outcome": delivered.outcome,
+        "news": delivered.news.to_string(),
         "recorded_at": delivered.recorded_at,
     })
 }

@@ -17,7 +17,7 @@ use crate::{
     input::{Fields, parsed},
     notification::{Because, Inboxes, Notification},
     posts::{self, PostCache, Posts},
-    push::{PushJob, PushQueue, PushRecipient},
+    push::{News, PushJob, PushQueue, PushRecipient},
     time::Timestamp,
 };
 
@@ -118,7 +118,7 @@ where
         stream::iter(told.clone()).map(add).buffer_unordered(CONCURRENT).try_collect::<()>().await?;
         let recipients = told.iter().map(|user_id| PushRecipient { user_id: *user_id, because }).collect();
         // Queued also where all have it already: the try before may have ended in between, and nobody's phone rings twice.
-        let job = [PushJob { post, recipients, told_at: Some(now) }];
+        let job = [PushJob { post_id, news: News::Posted, told_at: now, recipients }];
         self.queue.enqueue(&job).await
     }
 }

@@ -1,5 +1,7 @@
 //! Loading: what happens to posts is brought to the cached timelines that it belongs in.
 
+use std::time::Duration;
+
 use futures::{StreamExt as _, stream};
 
 use crate::{
@@ -132,7 +134,8 @@ where
             self.large.remember(key, now).await?;
         }
         if !walk.is_over() {
-            self.queue.enqueue(&Step { post_id: post.post_id, task: Task::Load, walk }).await?;
+            let step = Step { post_id: post.post_id, task: Task::Load { walk } };
+            self.queue.enqueue(&step, Duration::ZERO).await?;
         }
         let users = part.recipients.into_iter().map(|recipient| Owner::User(recipient.user_id));
         let keys = audience::keys_for(&post).into_iter();

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{
-    dynamodb::{FriendshipsTable, PostsTable, SubscriptionsTable},
+    dynamodb::{DeliveriesTable, FriendshipsTable, PostsTable, SubscriptionsTable},
     redis::{RedisPostCache, RedisTimelines},
     sqs::{SqsPushQueue, SqsStepQueue},
 };
@@ -12,8 +12,8 @@ use tocsin_domain::{
     Result,
     audience::Sizes,
     fan_out::{Step, Task},
+    notifying::Notifying,
     posts::Posts as _,
-    push::Notifying,
     timeline_loading::Loading,
 };
 use tocsin_lambda::{
@@ -22,7 +22,7 @@ use tocsin_lambda::{
 };
 
 type Ports = (Storage, Cached, Queues, Sizes);
-type Storage = (PostsTable, SubscriptionsTable, FriendshipsTable);
+type Storage = (PostsTable, SubscriptionsTable, FriendshipsTable, DeliveriesTable);
 type Cached = (RedisTimelines, RedisPostCache);
 type Queues = (SqsPushQueue, SqsStepQueue);
 
@@ -31,20 +31,23 @@ fn main() -> ExitCode {
 }
 
 async fn continue_fan_out((storage, cached, queues, sizes): &Ports, step: Step) -> Result<()> {
-    let ((posts, audience, hidden), (timelines, cache), (pushes, steps)) = (storage, cached, queues);
-    let Step { post_id, task, walk } = step;
+    let (posts, audience, hidden, told) = storage;
+    let ((timelines, cache), (queue, steps)) = (cached, queues);
+    let (large, sizes) = (audience, *sizes);
+    let Step { post_id, task } = step;
     // As it is by now; what was deleted meanwhile is nobody's any more.
     let Some(post) = posts.get(&[post_id]).await?.pop() else { return Ok(()) };
+    let notifying = Notifying { posts, audience, large, hidden, told, queue, steps, sizes };
     match task {
-        Task::Load => {
-            let loading =
-                Loading { posts, audience, large: audience, timelines, cache, queue: steps, sizes: *sizes };
+        Task::Load { walk } => {
+            let loading = Loading { posts, audience, large, timelines, cache, queue: steps, sizes };
             metrics::count(Metric::TimelinesLoaded, loading.go_on(post, walk).await?);
         }
-        Task::Ring => {
-            let notifying =
-                Notifying { audience, large: audience, hidden, queue: pushes, steps, sizes: *sizes };
-            metrics::count(Metric::PushesQueued, notifying.go_on(&post, walk).await?);
+        Task::Ring { news, told_at, walk } => {
+            metrics::count(Metric::PushesQueued, notifying.ring(&post, news, told_at, walk).await?);
+        }
+        Task::RingAgain { news, told_at, from } => {
+            metrics::count(Metric::PushesQueued, notifying.ring_again(&post, news, told_at, from).await?);
         }
     }
     Ok(())

@@ -4,27 +4,27 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{
-    dynamodb::{DeliveriesTable, DevicesTable, NotificationsTable},
+    dynamodb::{DeliveriesTable, DevicesTable, FriendshipsTable, NotificationsTable, PostsTable},
+    redis::RedisPostCache,
     sns::SnsPushGateway,
 };
-use tocsin_domain::{
-    Error, Result,
-    push::{Delivery, PushJob},
-    time,
-};
+use tocsin_domain::{Error, Result, delivery::Delivery, push::PushJob, time};
 use tocsin_lambda::{
     metrics::{self, Metric},
     start,
 };
 
-type Ports = (DevicesTable, SnsPushGateway, DeliveriesTable, NotificationsTable);
+type Ports = (Seen, Phones, DeliveriesTable, NotificationsTable);
+type Seen = (RedisPostCache, PostsTable, FriendshipsTable);
+type Phones = (DevicesTable, SnsPushGateway);
 
 fn main() -> ExitCode {
     start::messages(deliver_push)
 }
 
-async fn deliver_push((devices, gateway, deliveries, inboxes): &Ports, job: PushJob) -> Result<()> {
-    let delivery = Delivery { devices, gateway, deliveries, inboxes };
+async fn deliver_push((seen, phones, deliveries, inboxes): &Ports, job: PushJob) -> Result<()> {
+    let ((cache, posts, hidden), (devices, gateway)) = (seen, phones);
+    let delivery = Delivery { cache, posts, hidden, devices, gateway, deliveries, inboxes };
     let tally = delivery.deliver(&job, time::now()).await;
     metrics::count(Metric::PushesDelivered, tally.pushed);
     metrics::count(Metric::PushesRefused, tally.refused);

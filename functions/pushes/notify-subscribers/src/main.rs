@@ -1,13 +1,13 @@
-//! Consumes the log: queues the pushes of each new post to its audience.
+//! Consumes the log: queues the pushes of each new post to its audience, and of what phones ring for later.
 
 use std::process::ExitCode;
 
 use futures::{StreamExt as _, stream};
 use tocsin_adapters::{
-    dynamodb::{FriendshipsTable, SubscriptionsTable},
+    dynamodb::{DeliveriesTable, FriendshipsTable, PostsTable, SubscriptionsTable},
     sqs::{SqsPushQueue, SqsStepQueue},
 };
-use tocsin_domain::{Result, audience::Sizes, post_log::PostChange, push::Notifying};
+use tocsin_domain::{Result, audience::Sizes, notifying::Notifying, post_log::PostChange};
 use tocsin_lambda::{
     metrics::{self, Metric},
     start,
@@ -16,24 +16,19 @@ use tocsin_lambda::{
 /// How many posts' audiences are found at once.
 const CONCURRENT: usize = 8;
 
-type Ports = (SubscriptionsTable, FriendshipsTable, SqsPushQueue, SqsStepQueue, Sizes);
+type Ports = (Storage, Queues, Sizes);
+type Storage = (PostsTable, SubscriptionsTable, FriendshipsTable, DeliveriesTable);
+type Queues = (SqsPushQueue, SqsStepQueue);
 
 fn main() -> ExitCode {
     start::changes(notify_subscribers)
 }
 
-async fn notify_subscribers(
-    (audience, hidden, queue, steps, sizes): &Ports,
-    changes: &[PostChange],
-) -> Vec<Result<()>> {
-    let notifying = Notifying { audience, large: audience, hidden, queue, steps, sizes: *sizes };
-    let notifying = &notifying;
-    let notified = stream::iter(changes).map(|change| async move {
-        match change.created() {
-            Some(post) => notifying.notify(post).await,
-            None => Ok(0),
-        }
-    });
+async fn notify_subscribers((storage, queues, sizes): &Ports, changes: &[PostChange]) -> Vec<Result<()>> {
+    let ((posts, audience, hidden, told), (queue, steps)) = (storage, queues);
+    let (large, sizes) = (audience, *sizes);
+    let notifying = Notifying { posts, audience, large, hidden, told, queue, steps, sizes };
+    let notified = stream::iter(changes).map(|change| notifying.notify(change));
     let notified: Vec<Result<usize>> = notified.buffered(CONCURRENT).collect().await;
     metrics::count(Metric::PushesQueued, notified.iter().flatten().sum());
     notified.into_iter().map(|one| one.map(drop)).collect()

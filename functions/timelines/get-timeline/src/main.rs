@@ -37,8 +37,9 @@ fn main() -> ExitCode {
 async fn get_timeline(ports: &Ports, request: &Request) -> Result<Response> {
     let (callers, limiter, timelines, cache, subscriptions, stored, hidden_cache, hidden) = ports;
     let caller = request.caller(callers).await?;
-    let (index, posts, large) = (stored, stored, subscriptions);
-    let reading = Reading { timelines, subscriptions, large, index, cache, posts, hidden_cache, hidden };
+    let (index, large) = (stored, subscriptions);
+    let reading =
+        Reading { timelines, subscriptions, large, index, cache, posts: stored, hidden_cache, hidden };
     let page = async {
         let mut query = request.query();
         let (limit, before) = (query.limit(), query.cursor(Some(timeline::scope(caller.user_id))));

@@ -1,17 +1,19 @@
-//! The table of deliveries: which pushes were sent. pk = post, sk = `<user>/<device>`.
+//! The table of deliveries: which pushes were sent. pk = post, sk = `<user>/<device>/<news>`.
 //!
-//! A reservation is an item with `reserved_until`; what became of it is `outcome`, and from then on it stays.
+//! A reservation is an item with `reserved_until`; what became of it is `outcome`, and from then on it stays. Both have
+//! `because`, and `news`.
 
 use aws_sdk_dynamodb::{
     Client, operation::put_item::PutItemError, types::ReturnValuesOnConditionCheckFailure,
 };
 use tocsin_domain::{
     Error, Result,
+    audience::Position,
     ids::{PostId, UserId},
     notification::Because,
     push::{
-        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Outcome, PushKey, REMEMBERED_SECONDS,
-        RESERVED_SECONDS, Reservation,
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Outcome, PushKey, PushRecipient,
+        REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
     },
     time::{self, Timestamp},
 };
@@ -57,8 +59,10 @@ impl DeliveriesTable {
 }
 
 impl Deliveries for DeliveriesTable {
-    async fn reserve(&self, push: &PushKey, now: Timestamp) -> Result<Reservation> {
+    async fn reserve(&self, push: &PushKey, because: Because, now: Timestamp) -> Result<Reservation> {
         let mut item = push_key(push);
+        item.insert("because".to_owned(), write("a reason", &because)?);
+        item.insert("news".to_owned(), write("news", &push.news)?);
         let until = time::after(now, RESERVED_SECONDS).as_millisecond();
         item.insert("reserved_until".to_owned(), number(until));
         item.insert("expires_at".to_owned(), number(time::after(now, REMEMBERED_SECONDS).as_second()));
@@ -86,9 +90,10 @@ impl Deliveries for DeliveriesTable {
             .table
             .update_item(push_key(push))
             .update_expression(
-                "SET outcome = :outcome, because = :because, recorded_at = :now, expires_at = :expires \
-                 REMOVE reserved_until",
+                "SET outcome = :outcome, because = :because, news = :news, recorded_at = :now, \
+                 expires_at = :expires REMOVE reserved_until",
             )
+            .expression_attribute_values(":news", write("news", &push.news)?)
             .expression_attribute_values(":outcome", write("an outcome", &outcome)?)
             .expression_attribute_values(":because", write("a reason", &because)?)
             .expression_attribute_values(":now", text(now))
@@ -110,16 +115,51 @@ impl DeliveryReader for DeliveriesTable {
         items.retain(|item| item.contains_key("outcome") && !has_expired(item, now));
         let read_one = |mut item: Item| {
             let sk: String = read("a delivery", &mut item, "sk")?;
-            let device_id = sk.strip_prefix(&of_owner(owner)).unwrap_or_default().parse();
+            let device_and_news = sk.strip_prefix(&of_owner(owner)).unwrap_or_default();
+            let device_id = device_and_news.split('/').next().unwrap_or_default().parse();
             Ok(Delivered {
                 device_id: device_id
                     .map_err(|_| Error::unreadable("a delivery", "its key names no device"))?,
+                news: read("a delivery", &mut item, "news")?,
                 because: read("a delivery", &mut item, "because")?,
                 outcome: read("a delivery", &mut item, "outcome")?,
                 recorded_at: read("a delivery", &mut item, "recorded_at")?,
             })
         };
-        items.into_iter().map(read_one).collect()
+        let mut delivered = items.into_iter().map(read_one).collect::<Result<Vec<Delivered>>>()?;
+        delivered.sort_by(|one, other| (&one.device_id, one.news).cmp(&(&other.device_id, other.news)));
+        Ok(delivered)
+    }
+}
+
+impl Told for DeliveriesTable {
+    async fn told(
+        &self,
+        post_id: PostId,
+        from: Option<Position>,
+        limit: usize,
+    ) -> Result<(Vec<PushRecipient>, Option<Position>)> {
+        let request = self.table.client.query().table_name(&self.table.name);
+        let request = request
+            .key_condition_expression("pk = :pk")
+            .filter_expression("attribute_not_exists(outcome) OR outcome = :pushed")
+            .expression_attribute_values(":pk", text(post_id))
+            .expression_attribute_values(":pushed", write("an outcome", &Outcome::Pushed)?)
+            .consistent_read(true)
+            .set_exclusive_start_key(from.map(|sk| keys(post_id, sk)))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        let answer = request.send().await.map_err(failed(self.table.service))?;
+        let read_one = |mut item: Item| {
+            let sk: String = read("a delivery", &mut item, "sk")?;
+            let user_id = sk.split('/').next().unwrap_or_default().parse();
+            Ok(PushRecipient {
+                user_id: user_id.map_err(|_| Error::unreadable("a delivery", "its key names nobody"))?,
+                because: read("a delivery", &mut item, "because")?,
+            })
+        };
+        let told = answer.items.unwrap_or_default().into_iter().map(read_one).collect::<Result<_>>()?;
+        let next = answer.last_evaluated_key.and_then(|mut key| key.remove("sk")?.as_s().ok().cloned());
+        Ok((told, next))
     }
 }
 
@@ -135,7 +175,7 @@ impl DeliveryEraser for DeliveriesTable {
 }
 
 fn push_key(push: &PushKey) -> Item {
-    keys(push.post_id, format!("{}{}", of_owner(push.user_id), push.device_id))
+    keys(push.post_id, format!("{}{}/{}", of_owner(push.user_id), push.device_id, push.news))
 }
 
 /// What the sort keys of a person's pushes begin with.

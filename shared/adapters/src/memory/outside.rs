@@ -76,7 +76,7 @@ impl MemoryStepQueue {
 }
 
 impl StepQueue for MemoryStepQueue {
-    async fn enqueue(&self, step: &Step) -> Result<()> {
+    async fn enqueue(&self, step: &Step, _: Duration) -> Result<()> {
         self.steps.lock().push_back(step.clone());
         Ok(())
     }

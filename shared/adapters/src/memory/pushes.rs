@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use tocsin_domain::{
     Result,
+    audience::Position,
     device::{Device, DeviceEditor, DeviceId, Devices},
     ids::{PostId, UserId},
     notification::Because,
     push::{
-        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, Outcome, PushKey,
-        REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation,
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, Outcome, PushKey, PushRecipient,
+        REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
     },
     time::{self, Timestamp},
 };
@@ -64,7 +65,7 @@ pub struct MemoryDeliveries {
 
 #[derive(Clone, Copy, Debug)]
 enum Delivery {
-    ReservedUntil(Timestamp),
+    ReservedUntil(Because, Timestamp),
     Done(Because, Outcome, Timestamp),
 }
 
@@ -80,14 +81,14 @@ impl MemoryDeliveries {
 }
 
 impl Deliveries for MemoryDeliveries {
-    async fn reserve(&self, push: &PushKey, now: Timestamp) -> Result<Reservation> {
+    async fn reserve(&self, push: &PushKey, because: Because, now: Timestamp) -> Result<Reservation> {
         let mut pushes = self.pushes.lock();
         match pushes.get(push) {
             Some(Delivery::Done(..)) => Ok(Reservation::Done),
-            Some(Delivery::ReservedUntil(until)) if *until > now => Ok(Reservation::Held),
+            Some(Delivery::ReservedUntil(_, until)) if *until > now => Ok(Reservation::Held),
             _ => {
                 let until = time::after(now, RESERVED_SECONDS);
-                pushes.insert(push.clone(), Delivery::ReservedUntil(until));
+                pushes.insert(push.clone(), Delivery::ReservedUntil(because, until));
                 Ok(Reservation::Ours)
             }
         }
@@ -112,13 +113,40 @@ impl DeliveryReader for MemoryDeliveries {
             Delivery::Done(because, outcome, recorded_at)
                 if time::after(recorded_at, REMEMBERED_SECONDS) > now =>
             {
-                Some(Delivered { device_id: push.device_id.clone(), because, outcome, recorded_at })
+                let (device_id, news) = (push.device_id.clone(), push.news);
+                Some(Delivered { device_id, news, because, outcome, recorded_at })
             }
             _ => None,
         });
         let mut all: Vec<_> = delivered.collect();
-        all.sort_by(|one, other| one.device_id.cmp(&other.device_id));
+        all.sort_by(|one, other| (&one.device_id, one.news).cmp(&(&other.device_id, other.news)));
         Ok(all)
+    }
+}
+
+impl Told for MemoryDeliveries {
+    async fn told(
+        &self,
+        post_id: PostId,
+        from: Option<Position>,
+        limit: usize,
+    ) -> Result<(Vec<PushRecipient>, Option<Position>)> {
+        let pushes = self.pushes.lock();
+        let told =
+            pushes.iter().filter(|(push, _)| push.post_id == post_id).filter_map(|(push, delivery)| {
+                let because = match *delivery {
+                    Delivery::ReservedUntil(because, _) | Delivery::Done(because, Outcome::Pushed, _) => {
+                        because
+                    }
+                    Delivery::Done(..) => return None,
+                };
+                Some(PushRecipient { user_id: push.user_id, because })
+            });
+        let mut told: Vec<_> = told.collect();
+        told.sort_by_key(|one| one.user_id);
+        let from = from.and_then(|from| from.parse().ok()).unwrap_or(0);
+        let next = (told.len() > from + limit).then(|| (from + limit).to_string());
+        Ok((told.into_iter().skip(from).take(limit).collect(), next))
     }
 }
 
