@@ -343,7 +343,8 @@ pub fn push_facts(push: &Value) -> Option<(String, String, String)> {
 }
 
 /// A text field anywhere in a payload, whose platforms' parts are JSON within strings.
-fn find(value: &Value, field: &str) -> Option<String> {
+#[must_use]
+pub fn find(value: &Value, field: &str) -> Option<String> {
     match value {
         Value::Object(object) => match object.get(field).and_then(Value::as_str) {
             Some(text) => Some(text.to_owned()),

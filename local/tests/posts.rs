@@ -154,3 +154,57 @@ async fn only_its_author_and_moderators_change_a_post() {
     assert_eq!(read(&ada, &post_id).await.status, 404);
     town.down().await;
 }
+
+/// What was pushed, in order: to which device, and what it was called.
+async fn rung(town: &Town) -> Vec<(String, String)> {
+    let outbox = town.stack.outbox().unwrap().read().await.unwrap();
+    let one = |push: &Value| {
+        let device = push["device_id"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        (device, local::scenario::find(&push["payload"], "title").unwrap())
+    };
+    outbox["pushes"].as_array().unwrap().iter().map(one).collect()
+}
+
+#[tokio::test]
+async fn phones_ring_for_what_matters_and_once_for_each() {
+    let town = Town::up().await;
+    let (ada, bob) = (town.person("ada").await, town.follower("bob").await);
+    // She only wants to be rung for what is severe.
+    let cleo = town.follower("cleo").await;
+    let mine = cleo.api.get("/v1/subscriptions").await.unwrap().expect(200).unwrap();
+    let path = format!("/v1/subscriptions/{}", mine["items"][0]["subscription_id"].as_str().unwrap());
+    cleo.api.patch(&path, &json!({"min_severity": "severe"})).await.unwrap().expect(200).unwrap();
+    let post_id = town.post(&ada, &fire("Smoke")).await;
+    town.settle().await;
+    let mut expected = vec![("bobs-phone".to_owned(), "Smoke".to_owned())];
+    assert_eq!(rung(&town).await, expected);
+
+    // What is only said otherwise rings nobody.
+    for body in [json!({"title": "Thick smoke"}), json!({"severity": "minor"})] {
+        patch(&ada, &post_id, &body).await.expect(200).unwrap();
+    }
+    town.settle().await;
+    // It was unknown how bad it is: that it is minor is worse than nothing said.
+    expected.push(("bobs-phone".to_owned(), "Worse: Thick smoke".to_owned()));
+    assert_eq!(rung(&town).await, expected);
+    patch(&ada, &post_id, &json!({"severity": "severe"})).await.expect(200).unwrap();
+    town.settle().await;
+    let mut now = rung(&town).await.split_off(2);
+    now.sort();
+    let severe = ["bobs-phone", "cleos-phone"].map(|phone| (phone.to_owned(), "Now severe: Thick smoke".to_owned()));
+    assert_eq!(now, severe);
+
+    // Who unsubscribes is told that it is over all the same: they were told of it.
+    assert_eq!(cleo.api.delete(&path).await.unwrap().status, 204);
+    act(&ada, &post_id, "resolve").await.expect(200).unwrap();
+    act(&ada, &post_id, "resolve").await.expect(200).unwrap();
+    town.settle().await;
+    let mut now = rung(&town).await.split_off(4);
+    now.sort();
+    let over = ["bobs-phone", "cleos-phone"].map(|phone| (phone.to_owned(), "Over: Thick smoke".to_owned()));
+    assert_eq!(now, over);
+    // One of each news, however often the log is read.
+    let inbox = bob.api.get("/v1/notifications").await.unwrap().expect(200).unwrap();
+    assert_eq!(inbox["items"].as_array().map(Vec::len), Some(1));
+    town.down().await;
+}
