@@ -26,6 +26,7 @@ use crate::{
     person::Profile,
     person_search::folded,
     profile_patch::{MOST_OF_NAME, stays_in_line},
+    rate_limit,
     secret::{Secret, SecretHash},
     time::Timestamp,
 };
@@ -319,7 +320,7 @@ pub async fn provision(accounts: &impl Identities, vouched: &Vouched, now: Times
     for _ in 0..MOST_TRIES {
         let left_at = match accounts.find(&vouched.identity).await? {
             Holder::Account(account) => return Ok(account),
-            Holder::Left(at) if vouched.issued_at <= at => return Err(account_closed().into()),
+            Holder::Left(at) if vouched.issued_at <= at => return Err(rate_limit::account_closed().into()),
             Holder::Left(at) => Some(at),
             Holder::Nobody => None,
         };
@@ -332,11 +333,6 @@ pub async fn provision(accounts: &impl Identities, vouched: &Vouched, now: Times
 
 /// How often it is looked again, where others come in between.
 const MOST_TRIES: usize = 4;
-
-fn account_closed() -> Refusal {
-    let detail = "the account was closed after this access token was made: sign in again for a new one";
-    Refusal::new(Kind::Unauthenticated, "account_closed", detail)
-}
 
 fn email_not_proven() -> Refusal {
     let detail =

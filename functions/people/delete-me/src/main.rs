@@ -12,9 +12,10 @@ use tocsin_adapters::{
 use tocsin_domain::{
     Result,
     departure::{self, PostsLeft},
+    rate_limit::{self, CHANGING},
     time,
 };
-use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
+use tocsin_lambda::{callers::Callers, request::Request, response::Response, start};
 
 type Ports = (Callers, RedisRateLimiter, DeparturesTable, SqsDepartureQueue, UsersTable);
 
@@ -27,10 +28,12 @@ async fn delete_me(
     request: &Request,
 ) -> Result<Response> {
     let caller = request.caller(callers).await?;
-    limits::change(limiter, &caller).await?;
+    // Also of who has left already: the answer to their first request may have got lost.
+    rate_limit::check(limiter, CHANGING, &caller.user_id.to_string()).await?;
     let mut query = request.query();
     let posts = query.optional("posts", str::parse).unwrap_or(PostsLeft::Anonymise);
     query.finish()?;
     departure::depart(departures, queue, users, &caller, posts, time::now()).await?;
+    rate_limit::bar(limiter, caller.user_id).await;
     Ok(Response::empty(StatusCode::ACCEPTED))
 }
