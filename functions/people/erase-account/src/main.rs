@@ -19,7 +19,6 @@ use tocsin_domain::{
     friendship,
     person::ProfileEraser as _,
     profile_image, session, time,
-    timeline::TimelineEraser as _,
 };
 use tocsin_lambda::start;
 
@@ -42,7 +41,7 @@ async fn erase_account((person, things, outside): &Ports, job: DepartureJob) -> 
         step("sessions", session::end_all(sessions, owner, None, now)),
         step("devices", departure::erase_devices(devices, gateway, owner)),
         step("subscriptions", departure::erase_subscriptions(subscriptions, owner)),
-        step("timeline", timelines.forget(owner)),
+        step("timeline", departure::erase_timeline(timelines, owner)),
         step("friendships", friendship::forget(friendships, friendships, owner, now)),
         step("notifications", departure::erase_inbox(inbox, deliveries, owner, now)),
         step("profile", async { people.erase(owner).await.map(drop) }),
