@@ -14,8 +14,8 @@ use storage::storage_of;
 use tocsin_adapters::{
     dynamodb::DeparturesTable,
     memory::{
-        MemoryDeliveries, MemoryDepartureQueue, MemoryDepartures, MemoryDevices, MemoryInboxes,
-        MemoryPostLog, MemoryPosts, MemoryPushGateway, MemoryUsers,
+        MemoryDeliveries, MemoryDepartureQueue, MemoryDepartures, MemoryDevices,
+        MemoryFriendships, MemoryInboxes, MemoryPostLog, MemoryPosts, MemoryPushGateway, MemoryUsers,
     },
 };
 use tocsin_conformance::{departures, fixtures};
@@ -24,17 +24,18 @@ use tocsin_domain::{
     access_token::{Caller, Role},
     departure::{
         self, Departing, Departure, DepartureJob, DepartureProgress as _, DepartureQueue,
-        DepartureSchedule as _, Departures as _, PostsLeft, Round, Step, step,
+        DepartureSchedule as _, Departures as _, Erased, PostsLeft, Round, Step, long_step, step,
     },
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
+    friendship::{self, Action, Friendships as _},
     ids::{PostId, SubscriptionId, UserId},
     notification::{Because, Inbox as _, Inboxes as _, Notification},
     post::{Author, Post},
     post_log::{Change, PostChange},
     posts::{self, PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
     push::{
-        Deliveries as _, DeliveryEraser, DeliveryReader as _, Endpoint, Outcome, Published, Push, PushGateway,
-        PushKey,
+        Deliveries as _, DeliveryEraser, DeliveryReader as _, Endpoint, Outcome, Published, Push,
+        PushGateway, PushKey,
     },
     time::{self, Timestamp},
 };
@@ -328,6 +329,35 @@ async fn a_slow_part_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn who_was_asked_by_more_than_one_go_forgets_is_gone_on_with() {
+    let (town, friendships, now) = (Town::default(), MemoryFriendships::default(), time::now());
+    let ada = fixtures::user();
+    for number in 0..1_130 {
+        let other = fixtures::user();
+        let change = async |me, other, action| {
+            friendship::change(&friendships, me, other, action, now).await.unwrap();
+        };
+        change(other, ada, Action::Request).await;
+        match number % 100 {
+            0 => change(ada, other, Action::Accept).await,
+            1 => change(ada, other, Action::Block).await,
+            2 => change(other, ada, Action::Block).await,
+            _ => {}
+        }
+    }
+    town.depart(ada, PostsLeft::Remove, now).await;
+    for (left, round) in [(130, Round::First), (0, Round::Second)] {
+        let jobs = town.queue.queue.take();
+        assert_eq!(jobs.len(), 1);
+        let forgotten = long_step("friendships", friendship::forget(&friendships, &friendships, ada, now));
+        town.go_on(jobs[0], vec![forgotten], now).await.unwrap();
+        assert_eq!(friendships.all(ada, None, 2_000).await.unwrap().len(), left);
+        assert_eq!(town.stored(ada).await.unwrap().round, round);
+    }
+    assert!(town.queue.queue.take().is_empty());
+}
+
+#[tokio::test]
 async fn a_departure_begins_at_once_also_by_a_clock_that_is_behind() {
     let (town, now) = (Town::default(), time::now());
     let id = fixtures::user();
@@ -469,7 +499,7 @@ async fn an_inbox_goes_with_the_deliveries_that_are_found_by_it() {
         lost += usize::from(is_there && !found.contains(&key.post_id));
     }
     assert!(erased >= 100 && lost == 0, "{erased} are erased, and {lost} are found by no inbox");
-    departure::erase_inbox(&inboxes, &deliveries, ada, now).await.unwrap();
-    assert_eq!(left(ada).await, (0, 0));
+    let erased = departure::erase_inbox(&inboxes, &deliveries, ada, now).await.unwrap();
+    assert_eq!((erased, left(ada).await), (Erased::Whole, (0, 0)));
     assert_eq!(left(bob).await, everything, "nobody else's");
 }

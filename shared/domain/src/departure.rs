@@ -321,11 +321,7 @@ impl<I: PlaceIndex, P: Posts, L: PostLog, D: DepartureProgress, Q: DepartureQueu
     }
 
     /// Changes the person's posts, the newest first; answers before which one they are left to be done, if there are more.
-    async fn leave_posts(
-        &self,
-        departure: &Departure,
-        now: Timestamp,
-    ) -> Result<(Erased, Option<PostId>)> {
+    async fn leave_posts(&self, departure: &Departure, now: Timestamp) -> Result<(Erased, Option<PostId>)> {
         let key = PlaceKey::By(departure.user_id);
         let mut before = departure.posts_before;
         for _ in 0..POSTS_AT_ONCE / POSTS_PER_READ {
@@ -404,9 +400,11 @@ pub async fn erase_subscriptions(
 }
 
 const NOTIFICATIONS_PER_READ: usize = 100;
+/// After how many notifications an inbox is left to the next go: some seconds' work.
+const NOTIFICATIONS_AT_ONCE: usize = 2_000;
 const CONCURRENT_ERASURES: usize = 16;
 
-/// Empties a person's inbox, by pages; and, before each, what is remembered of the pushes that it tells of: without the
+/// Empties a person's inbox, or the newest of it, by pages; and, before each, what is remembered of the pushes that it tells of: without the
 /// inbox nobody finds that any more. What is done stays done if this ends in between. Of a push that is being sent right
 /// then, a record may stay, until it expires.
 pub async fn erase_inbox(
@@ -414,12 +412,12 @@ pub async fn erase_inbox(
     deliveries: &impl DeliveryEraser,
     owner: UserId,
     now: Timestamp,
-) -> Result<()> {
-    loop {
+) -> Result<Erased> {
+    for _ in 0..NOTIFICATIONS_AT_ONCE / NOTIFICATIONS_PER_READ {
         let page = inbox.newest(owner, None, NOTIFICATIONS_PER_READ, now).await?;
         if page.is_empty() {
             // What is left has expired, or is no notification.
-            return inbox.erase(owner).await;
+            return inbox.erase(owner).await.map(|()| Erased::Whole);
         }
         let ids: Vec<_> = page.iter().map(|notification| notification.id).collect();
         let posts: HashSet<PostId> = ids.iter().map(|id| id.post_id).collect();
@@ -427,4 +425,5 @@ pub async fn erase_inbox(
         erasures.buffer_unordered(CONCURRENT_ERASURES).try_collect::<()>().await?;
         inbox.remove(owner, &ids).await?;
     }
+    Ok(Erased::Part)
 }
