@@ -14,20 +14,22 @@ use storage::storage_of;
 use tocsin_adapters::{
     dynamodb::DeparturesTable,
     memory::{
-        MemoryDeliveries, MemoryDepartureQueue, MemoryDepartures, MemoryDevices,
-        MemoryFriendships, MemoryInboxes, MemoryPostLog, MemoryPosts, MemoryPushGateway, MemoryUsers,
+        MemoryDeliveries, MemoryDepartureQueue, MemoryDepartures, MemoryDevices, MemoryFriendships,
+        MemoryInboxes, MemoryMailer, MemoryPostLog, MemoryPosts, MemoryPushGateway, MemoryUsers,
     },
 };
-use tocsin_conformance::{departures, fixtures};
+use tocsin_conformance::{departures, fixtures, people};
 use tocsin_domain::{
     Error, Result,
     access_token::{Caller, Role},
+    account::Account,
     departure::{
         self, Departing, Departure, DepartureJob, DepartureProgress as _, DepartureQueue,
         DepartureSchedule as _, Departures as _, Erased, PostsLeft, Round, Step, long_step, step,
     },
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
     friendship::{self, Action, Friendships as _},
+    identity::{Identities as _, Identity},
     ids::{PostId, SubscriptionId, UserId},
     notification::{Because, Inbox as _, Inboxes as _, Notification},
     post::{Author, Post},
@@ -76,13 +78,15 @@ struct Town {
     log: MemoryPostLog,
     departures: MemoryDepartures,
     queue: Queue,
+    mailer: MemoryMailer,
 }
 
 impl Town {
     async fn depart(&self, user_id: UserId, posts: PostsLeft, now: Timestamp) {
         let caller =
             Caller { user_id, username: "ada".to_owned(), session_id: None, roles: vec![Role::User] };
-        departure::depart(&self.departures, &self.queue, &self.users, &caller, posts, now).await.unwrap();
+        let Self { departures, queue, users, mailer, .. } = self;
+        departure::depart(departures, queue, users, mailer, &caller, posts, now).await.unwrap();
     }
 
     /// What the schedule does; answers how many departures it has queued.
@@ -261,6 +265,33 @@ async fn two_at_once_move_a_departure_on_once_and_who_asks_again_begins_again() 
 
 fn panics() -> Step<'static> {
     step("nobody's", async { panic!("of somebody who does not leave nothing is erased") })
+}
+
+#[tokio::test]
+async fn who_leaves_is_told_by_mail_once() {
+    let (town, now) = (Town::default(), time::now());
+    let profile = people::person("ada");
+    let ada = Account {
+        user_id: profile.user_id,
+        email: profile.email.clone(),
+        email_verified: true,
+        username: profile.username.clone(),
+        former_username: None,
+        password: None,
+        roles: vec![Role::User],
+        created_at: now,
+    };
+    let identity = Identity::new("https://issuer.example", ada.user_id.to_string()).unwrap();
+    town.users.register(&ada, &identity, None, &profile).await.unwrap();
+    for _ in 0..2 {
+        town.depart(ada.user_id, PostsLeft::Remove, now).await;
+        let mails = town.mailer.mails();
+        assert_eq!(mails.len(), 1);
+        assert_eq!(
+            (Some(&mails[0].to), mails[0].subject.as_str()),
+            (ada.email.as_ref(), "Your account was closed")
+        );
+    }
 }
 
 #[tokio::test]

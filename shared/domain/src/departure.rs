@@ -26,11 +26,13 @@ use crate::{
     device::DeviceEditor,
     error::Invalid,
     ids::{PostId, UserId},
+    mail::{self, Mail, Mailer},
     notification::{Inbox, InboxEraser},
     post::Post,
     post_log::{Deletion, PostChange, PostLog, PostRecord},
     posts::{PlaceIndex, PlaceKey, Posts},
     push::{DeliveryEraser, PushGateway},
+    session::AccountReader,
     subscription::{SubscriptionEditor, Subscriptions},
     time::{self, Timestamp},
     timeline::TimelineEraser,
@@ -190,16 +192,19 @@ pub trait AccountCloser: Sync {
     fn close(&self, id: UserId) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Lets the caller leave. Once this answers, nothing holds it up any more.
+/// Lets the caller leave, and tells them by mail. Once this answers, nothing holds it up any more.
 pub async fn depart(
     departures: &impl Departures,
     queue: &impl DepartureQueue,
-    accounts: &impl AccountCloser,
+    accounts: &(impl AccountCloser + AccountReader),
+    mailer: &impl Mailer,
     caller: &Caller,
     posts: PostsLeft,
     now: Timestamp,
 ) -> Result<()> {
     let user_id = caller.user_id;
+    // First: with the account goes its address. Who asks again has none any more, and was told.
+    let account = accounts.get(user_id).await;
     let departure = Departure::new(user_id, posts, now);
     departures.begin(&departure, time::after(now, BEGINNING_SECONDS)).await?;
     if let Err(error) = queue.enqueue(&DepartureJob { user_id }).await {
@@ -207,6 +212,13 @@ pub async fn depart(
     }
     if let Err(error) = accounts.close(user_id).await {
         tracing::warn!(%error, %user_id, "an account is not closed yet: its departure will do it");
+    }
+    match account {
+        Ok(None) => {}
+        Ok(Some(account)) => {
+            mail::tell(mailer, &account, |email| Mail::account_closed(email, &account.username, now)).await;
+        }
+        Err(error) => tracing::error!(%error, %user_id, "who leaves is not told by mail"),
     }
     Ok(())
 }
