@@ -408,7 +408,7 @@ pub async fn erase_subscriptions(
             return Err(Error::unavailable("subscriptions", "a subscription changed while it was ended"));
         }
     }
-    Ok(())
+    subscriptions.forget_count(owner).await
 }
 
 const NOTIFICATIONS_PER_READ: usize = 100;
