@@ -466,13 +466,17 @@ pub async fn forget(
         let is_last = some.len() < FORGOTTEN_PER_READ;
         let (counted, others): (Vec<_>, Vec<_>) =
             some.into_iter().partition(|(_, relation)| relation.is_counted());
-        let forget_one = |(other, _): (UserId, Relation)| async move {
-            change(editor, me, other, Action::Forget, now).await.map(drop)
-        };
         // Each of these changes my circle: two at once would cancel each other.
-        let counted = stream::iter(counted).then(forget_one).try_collect::<()>();
-        let others = stream::iter(others).map(forget_one).buffer_unordered(CONCURRENTLY_FORGOTTEN);
-        try_join(counted, others.try_collect::<()>()).await?;
+        let one_by_one = async {
+            for (other, _) in counted {
+                change(editor, me, other, Action::Forget, now).await?;
+            }
+            Ok(())
+        };
+        let others: Vec<_> =
+            others.into_iter().map(|(other, _)| change(editor, me, other, Action::Forget, now)).collect();
+        let others = stream::iter(others).buffer_unordered(CONCURRENTLY_FORGOTTEN);
+        try_join(one_by_one, others.map_ok(drop).try_collect::<()>()).await?;
         if is_last {
             editor.forget_circle(me).await?;
             return Ok(Erased::Whole);
