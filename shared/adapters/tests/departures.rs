@@ -24,8 +24,8 @@ use tocsin_domain::{
     access_token::{Caller, Role},
     account::Account,
     departure::{
-        self, Departing, Departure, DepartureJob, DepartureProgress as _, DepartureQueue,
-        DepartureSchedule as _, Departures as _, Erased, PostsLeft, Round, Step, long_step, step,
+        self, Departing, Departure, DepartureJob, DepartureProgress, DepartureQueue, DepartureSchedule as _,
+        Departures as _, Erased, PostsLeft, Round, Step, long_step, step,
     },
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
     friendship::{self, Action, Friendships as _},
