@@ -119,6 +119,17 @@ impl Mail {
 }
 
 impl Mail {
+    /// Tells who has left that their account is closed.
+    #[must_use]
+    pub fn account_closed(to: EmailAddress, username: &Username, now: Timestamp) -> Self {
+        let body = format!(
+            "Hello {username},\n\nyour account at Tocsin was closed on {}, and what is kept of you is being erased: this is \
+             the last mail that comes from us. If it was not you who closed it, write to us: https://tocsin.dev\n",
+            moment(now)
+        );
+        Self { to, subject: "Your account was closed".to_owned(), body }
+    }
+
     /// Brings somebody the token to set another password with.
     #[must_use]
     pub fn password_reset(to: EmailAddress, username: &Username, token: &Secret) -> Self {
