@@ -229,7 +229,12 @@ where
             }
             Kind::Profile => {
                 let profiles = self.people.get(&[owner]).await?;
-                whole(kind, profiles.iter().map(|profile| PrivateProfile::of(profile, self.images)), after, most)
+                whole(
+                    kind,
+                    profiles.iter().map(|profile| PrivateProfile::of(profile, self.images)),
+                    after,
+                    most,
+                )
             }
             Kind::Identity => {
                 let mut identities = IdentityReader::of(self.users, owner).await?;
