@@ -101,6 +101,10 @@ async fn no_other_token_is_taken_for_an_access_token() {
     let now = jiff::Timestamp::now().as_second();
     let token = |claims: &Value| issuer.token(claims, Signature::Rsa);
     let changed = |field: &str, value: Value| token(&with(&cognito("c-1"), field, value));
+    // An app's identity token, where its client id is an audience here.
+    let of_no_use = |field: &str, value: Value| {
+        token(&with(&json!({"sub": "c-1", "aud": "cognito-client"}), field, value))
+    };
     let mut both = cognito("c-1");
     both["aud"] = json!("another");
     let bad = [
@@ -116,6 +120,10 @@ async fn no_other_token_is_taken_for_an_access_token() {
             "an identity token for us",
             token(&json!({"sub": "c-1", "aud": "cognito-client", "token_use": "id"})),
         ),
+        ("one with a nonce, of an issuer that says nothing of its use", of_no_use("nonce", json!("n"))),
+        ("one with the hash of its access token", of_no_use("at_hash", json!("MTIzNDU2Nzg5MDEyMzQ1Ng"))),
+        ("one with the hash of its code", of_no_use("c_hash", json!("MTIzNDU2Nzg5MDEyMzQ1Ng"))),
+        ("one that is called so", of_no_use("typ", json!("ID"))),
         ("expired", changed("exp", json!(now - 60))),
         ("never expires", changed("exp", Value::Null)),
         ("not yet", changed("nbf", json!(now + 600))),
