@@ -86,6 +86,17 @@ async fn a_token_of_before_somebody_left_makes_them_no_account_again() {
         assert_eq!(refused.header("www-authenticate"), Some(r#"Bearer error="invalid_token""#));
         assert_eq!(refused.expect(401).unwrap()["code"], "account_closed", "{path}");
     }
+    // Nor does an app that has one refreshed without them: when they signed in stays as it was.
+    let signed_in_at = |at: i64| {
+        let refreshed = with(&with(&cognito("c-1"), "iat", json!(now + 20)), "auth_time", json!(at));
+        town.api.with_token(provider.token(&refreshed, Signature::Rsa))
+    };
+    for path in ["/v1/users/me", "/v1/timeline"] {
+        let refused = signed_in_at(now - 45).get(path).await.unwrap();
+        assert_eq!(refused.expect(401).unwrap()["code"], "account_closed", "{path}");
+    }
+    let odd = signed_in_at(-1).get("/v1/timeline").await.unwrap();
+    assert_eq!(odd.expect(401).unwrap()["code"], "token_invalid", "no time at which anybody signs in");
     // Who comes back with a newer one begins anew, and has the name again: nobody was made of the other.
     let again = after.get("/v1/users/me").await.unwrap().expect(200).unwrap();
     assert_ne!(again["user_id"], first["user_id"]);

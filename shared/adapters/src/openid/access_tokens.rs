@@ -95,6 +95,8 @@ struct AccessTokenClaims {
     sub: String,
     /// When it was made, in seconds of the epoch, and parts of one (RFC 7519, 2 and 4.1.6).
     iat: f64,
+    /// When its owner signed in, as `iat`: also where the token is one of a refresh (OpenID Connect Core 1.0, 2).
+    auth_time: Option<f64>,
     /// Whom it is for. Whether it is one of ours is for the verifier.
     aud: Option<Audience>,
     /// Whom it is for, where Cognito leaves `aud` out.
@@ -213,15 +215,18 @@ impl TrustedIssuer {
     }
 
     fn vouched(&self, claims: AccessTokenClaims, now: Timestamp) -> Option<Vouched> {
-        let since_epoch = Duration::try_from_secs_f64(claims.iat).ok()?;
-        let issued_at = Timestamp::UNIX_EPOCH.checked_add(since_epoch).ok()?;
+        let time = |seconds| {
+            let since_epoch = Duration::try_from_secs_f64(seconds).ok()?;
+            Timestamp::UNIX_EPOCH.checked_add(since_epoch).ok()
+        };
+        let issued_at = time(claims.iat)?;
         if let Err(error) = made_lately(issued_at.as_second(), Some(MOST_OF_AGE), now) {
             tracing::debug!(issuer = self.provider.issuer.as_str(), error, "an access token is refused");
             return None;
         }
         Some(Vouched {
             identity: Identity::new(self.provider.issuer.as_str(), claims.sub).ok()?,
-            issued_at,
+            signed_in_at: time(claims.auth_time.unwrap_or(claims.iat))?,
             email: None,
             email_verified: false,
             preferred_username: claims.preferred_username.or(claims.username),
