@@ -244,11 +244,7 @@ fn must_be_stored(registered: Registered) -> Result<(), Refusal> {
 
 /// Reads the body of `verify-email`: the token of the mail.
 pub fn token_from_json(body: &Value) -> Result<SecretHash, Refusal> {
-    let mut fields = Fields::of(body)?;
-    let token = fields.required("token", crate::input::text(1, 200));
-    let Some(token) = token else { return Err(fields.refusal()) };
-    fields.finish()?;
-    Ok(Secret::decode(&token).ok_or_else(token_invalid)?.hash())
+    mail::token_from_json(body, token_invalid)
 }
 
 fn token_invalid() -> Refusal {

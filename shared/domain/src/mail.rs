@@ -3,13 +3,15 @@
 use std::{fmt, future::Future, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     Error, Refusal, Result,
     account::{Account, Username},
     error::Invalid,
     ids::UserId,
-    secret::Secret,
+    input::{Fields, text},
+    secret::{Secret, SecretHash},
     time::Timestamp,
 };
 
@@ -192,6 +194,19 @@ impl Mail {
 
 fn moment(time: Timestamp) -> impl fmt::Display {
     time.strftime("%Y-%m-%d at %H:%M:%S UTC")
+}
+
+/// Reads a body that has the token of a mail, and nothing else. What we never wrote into one is refused as a token that is not
+/// valid any more: `invalid`.
+pub(crate) fn token_from_json(
+    body: &Value,
+    invalid: impl FnOnce() -> Refusal,
+) -> Result<SecretHash, Refusal> {
+    let mut fields = Fields::of(body)?;
+    let token = fields.required("token", text(1, 200));
+    let Some(token) = token else { return Err(fields.refusal()) };
+    fields.finish()?;
+    Ok(Secret::decode(&token).ok_or_else(invalid)?.hash())
 }
 
 /// Tells the owner of an account what has been done, if it has an address. What has been done stays done where the mail is

@@ -133,7 +133,7 @@ pub async fn bar(bar: &impl AccountBar, account: UserId) {
 /// The refusal of who has left, whose token is good still.
 #[must_use]
 pub fn account_closed() -> Refusal {
-    let detail = "the account was closed after this access token was made: sign in again for a new one";
+    let detail = "the account was closed after the sign-in that this access token is of: sign in again";
     Refusal::new(Kind::Unauthenticated, "account_closed", detail)
 }
 
