@@ -4,9 +4,12 @@
 
 mod town;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use aws_sdk_dynamodb::{Client, primitives::Blob, types::AttributeValue};
 use local::{
     api_client::{PASSWORD, Person, text},
     replay::Samples,
@@ -52,6 +55,44 @@ async fn count(town: &Town, logical_id: &str, text: &str) -> usize {
     let items = client.scan().table_name(name).send().await.unwrap().items.unwrap_or_default();
     let has = |value: &AttributeValue| value.as_s().is_ok_and(|value| value.contains(text));
     items.iter().filter(|item| ["pk", "sk"].iter().any(|key| item.get(*key).is_some_and(has))).count()
+}
+
+/// Whether one of these texts, in any case, or these bytes are in a value.
+fn has(value: &AttributeValue, texts: &[String], bytes: &[u8]) -> bool {
+    let in_text = |text: &String| {
+        let text = text.to_lowercase();
+        texts.iter().any(|wanted| text.contains(wanted.as_str()))
+    };
+    let in_bytes = |blob: &Blob| blob.as_ref().windows(bytes.len()).any(|some| some == bytes);
+    match value {
+        AttributeValue::S(text) => in_text(text),
+        AttributeValue::Ss(all) => all.iter().any(in_text),
+        AttributeValue::B(blob) => in_bytes(blob),
+        AttributeValue::Bs(all) => all.iter().any(in_bytes),
+        AttributeValue::L(all) => all.iter().any(|value| has(value, texts, bytes)),
+        AttributeValue::M(map) => map.iter().any(|(name, value)| in_text(name) || has(value, texts, bytes)),
+        _ => false,
+    }
+}
+
+/// The items of all tables that have somebody's id, name or address in them: each by its table and its keys.
+async fn traces(town: &Town, person: &Person) -> BTreeSet<String> {
+    let id = person.user_id();
+    let bytes = u128::from_str_radix(&id.replace('-', ""), 16).unwrap().to_be_bytes();
+    let texts = [id, person.username.clone(), person.email.clone()];
+    let mut found = BTreeSet::new();
+    for table in &town.stack.app().tables {
+        let client = Client::new(&town.stack.endpoints().sdk_config("DYNAMODB"));
+        let mut items = client.scan().table_name(&table.name).into_paginator().items().send();
+        while let Some(item) = items.next().await {
+            let item = item.unwrap();
+            if item.values().any(|value| has(value, &texts, &bytes)) {
+                let [pk, sk] = ["pk", "sk"].map(|key| item.get(key).map_or("", |key| key.as_s().unwrap()));
+                found.insert(format!("{} {pk} {sk}", table.logical_id));
+            }
+        }
+    }
+    found
 }
 
 /// What is stored of somebody's departure.
@@ -188,6 +229,11 @@ async fn who_leaves_is_gone_everywhere() {
         // A second time, with the access token that is still good; and the name and the address are free.
         assert_eq!(ada.api.delete("/v1/users/me").await.unwrap().status, 202);
         town.settle().await;
+        let outbox = town.api.get("/_local/outbox").await.unwrap().expect(200).unwrap();
+        let mails =
+            outbox["emails"].as_array().unwrap().iter().filter(|mail| mail["to"] == "ada@example.org");
+        let closed = mails.filter(|mail| mail["subject"] == "Your account was closed");
+        assert_eq!(closed.count(), 1, "the owner is told, once");
         let again = town.person("ada").await;
         assert_ne!(again.user_id(), ada.user_id());
         let mine = export(&again, 100).await;
@@ -208,7 +254,22 @@ async fn who_leaves_is_gone_everywhere() {
 #[tokio::test]
 async fn a_departure_comes_back_until_nothing_is_left() {
     let town = Town::up().await;
-    let (ada, bob) = (town.follower("ada").await, town.follower("bob").await);
+    // With a name that nothing else has in it by chance.
+    let (ada, bob) = (town.follower("wilhelmina").await, town.follower("bob").await);
+    befriend(&ada, &bob).await;
+    town.post(&bob, &fire("A bell for Ada")).await;
+    let shared = town.post(&ada, &fire("Look, Bob")).await;
+    town.settle().await;
+    let share = json!({"user_ids": [bob.user_id()]});
+    let answer = ada.api.post(&format!("/v1/posts/{shared}/share"), &share).await.unwrap();
+    assert!(answer.status < 300, "{}", answer.body);
+    town.settle().await;
+    let before = traces(&town, &ada).await;
+    for kept in
+        ["Users", "People", "Sessions", "Friendships", "Devices", "Subscriptions", "Notifications", "Posts"]
+    {
+        assert!(before.iter().any(|item| item.starts_with(kept)), "{kept}: {before:?}");
+    }
     assert_eq!(ada.api.delete("/v1/users/me").await.unwrap().status, 202);
     town.settle().await;
     assert_eq!(departure(&town, &ada).await.unwrap()["round"], "second");
@@ -235,5 +296,9 @@ async fn a_departure_comes_back_until_nothing_is_left() {
         let stored = departure(&town, &ada).await;
         assert_eq!(stored.as_ref().map_or("no more", |stored| stored["round"].as_str()), round);
     }
+    // What was shared with others is in their inboxes, with the id of who shared it, until it expires. That is all.
+    let (ada_id, bob_id) = (ada.user_id(), bob.user_id());
+    let remains = BTreeSet::from([format!("NotificationsTable {bob_id} shared.{shared}.{ada_id}")]);
+    assert_eq!(traces(&town, &ada).await, remains);
     town.down().await;
 }

@@ -274,8 +274,10 @@ async fn somebody_who_blocks_is_like_nobody() {
     assert_eq!(eve.api.put(&block_of(nobody), &json!({})).await.unwrap().status, 404);
     assert_eq!(town.api.put(&block_of(&ada.user_id()), &json!({})).await.unwrap().status, 401);
     block(&eve, &ada).await;
-    assert_eq!(names(&all(&eve.api, "/v1/blocks").await), ["ada"]);
+    let [blocked] = &all(&eve.api, "/v1/blocks").await[..] else { panic!("one") };
+    assert_eq!((&blocked["user_id"], &blocked["username"]), (&json!(ada.user_id()), &Value::Null));
     unblock(&ada, &eve).await;
+    assert_eq!(names(&all(&eve.api, "/v1/blocks").await), ["ada"], "who does not block shows who they are");
     assert_eq!((timeline(&eve).await.len(), timeline(&ada).await.len()), (2, 3), "each their own, and Bob's");
     // When both have ended, the posts are there again, but not the friendship.
     unblock(&eve, &ada).await;

@@ -2,6 +2,7 @@
 //! is checked. It does what its test tells it, also what no honest provider would.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
+#![expect(dead_code, reason = "each test file uses its part of this")]
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use crate::town::Town;
+
 /// The client that Tocsin is to it.
 pub(crate) const CLIENT_ID: &str = "tocsin-web";
 /// The secret that `local` has for it.
@@ -28,6 +31,39 @@ pub(crate) const CLIENT_SECRET: &str = local::provision::GOOGLE_CLIENT_SECRET;
 const RSA: &str = include_str!("rsa.pem");
 const EC: &str = include_str!("ec.pem");
 const STRANGER: &str = include_str!("stranger.pem");
+
+/// A town that knows one provider as Google, and Apple, and an issuer that it trusts.
+pub(crate) async fn up() -> (Town, OpenIdProvider) {
+    let provider = OpenIdProvider::up().await;
+    let trusted = json!([
+        {"issuer": "https://another.example", "audiences": ["tocsin"]},
+        {"issuer": provider.issuer(), "audiences": ["tocsin", "cognito-client"]},
+    ]);
+    let town = Town::with(&[
+        ("GoogleIssuer", provider.issuer().to_owned()),
+        ("GoogleClientId", CLIENT_ID.to_owned()),
+        ("AppleIssuer", provider.issuer().to_owned()),
+        ("AppleClientIds", "dev.tocsin.app, dev.tocsin.web".to_owned()),
+        ("TrustedIssuers", trusted.to_string()),
+    ])
+    .await;
+    (town, provider)
+}
+
+/// Claims, with another value of one; null leaves it out.
+pub(crate) fn with(claims: &Value, field: &str, value: Value) -> Value {
+    let mut claims = claims.clone();
+    claims[field] = value;
+    claims
+}
+
+/// An access token as Cognito makes it: no `aud`, but `client_id` and `token_use`.
+pub(crate) fn cognito(subject: &str) -> Value {
+    json!({
+        "sub": subject, "client_id": "cognito-client", "token_use": "access", "username": "hedy",
+        "scope": "aws.cognito.signin.user.admin",
+    })
+}
 
 /// The provider. Dropping it ends it.
 pub(crate) struct OpenIdProvider {

@@ -13,7 +13,7 @@ use tocsin_domain::{
     email_change::{self, EmailChange},
     error::Kind,
     identity::{Identities as _, Identity, NewIdentity},
-    ids::UserId,
+    ids::{SessionId, UserId},
     password_change::{self, PasswordChange},
     password_reset::{self, Reset, ResetRequest},
     person::Profile,
@@ -21,8 +21,10 @@ use tocsin_domain::{
         MAIL_TO_ADDRESS, PASSWORD_PROOF, RESET_FROM_ADDRESS, RESET_OF_ACCOUNT, SIGN_IN_FROM_ADDRESS,
         SIGN_IN_TO_ACCOUNT, SIGN_IN_TO_ACCOUNT_FROM_ADDRESS, SIGN_UP,
     },
+    secret::SecretHash,
     session::{
-        self, FRESH_SECONDS, MOST_SESSIONS, Origin, SessionKeeper as _, SessionToken, SessionView, Tokens,
+        self, FRESH_SECONDS, MOST_SESSIONS, Origin, Session, SessionKeeper, SessionToken, SessionView,
+        Sessions, Tokens,
     },
     time::{self, Timestamp},
 };
@@ -265,6 +267,46 @@ async fn outsider(town: &Town) -> Account {
     account
 }
 
+/// Sessions that are ended, and then ended again, since the answer was lost.
+struct AnswersLost<'a>(&'a MemorySessions);
+
+impl Sessions for AnswersLost<'_> {
+    async fn begin(&self, session: &Session) -> Result<()> {
+        self.0.begin(session).await
+    }
+
+    async fn get(&self, owner: UserId, id: SessionId, now: Timestamp) -> Result<Option<Session>> {
+        self.0.get(owner, id, now).await
+    }
+
+    async fn rotate(&self, old: &SecretHash, new: &Session) -> Result<bool> {
+        self.0.rotate(old, new).await
+    }
+}
+
+impl SessionKeeper for AnswersLost<'_> {
+    async fn of(&self, owner: UserId, now: Timestamp) -> Result<Vec<Session>> {
+        self.0.of(owner, now).await
+    }
+
+    async fn end(&self, owner: UserId, id: SessionId) -> Result<bool> {
+        self.0.end(owner, id).await?;
+        self.0.end(owner, id).await
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_ended_also_where_the_answer_to_that_is_lost() {
+    let (town, now) = (Town::new(), time::now());
+    let (account, origin) = (outsider(&town).await, Origin::new(None, "192.0.2.1"));
+    session::begin(&town.sessions, &town.signer, &account, &origin, now).await.unwrap();
+    let (owner, id) = (account.user_id, town.sessions.of(account.user_id, now).await.unwrap()[0].session_id);
+    let sessions = AnswersLost(&town.sessions);
+    assert_eq!(refusal(session::end(&sessions, UserId::new(now), id, now).await).kind, Kind::NotFound);
+    session::end(&sessions, owner, id, now).await.unwrap();
+    assert_eq!(refusal(session::end(&sessions, owner, id, now).await).kind, Kind::NotFound);
+}
+
 #[tokio::test]
 async fn sessions_are_listed_with_where_they_are_used() {
     let (town, first) = town_of_ada().await;
@@ -430,7 +472,7 @@ async fn who_has_no_password_must_have_signed_in_just_now_to_ask_for_an_address(
     town.ask_for_email_at(&bob, &body, in_time).await.unwrap();
 
     // Who has signed out has no session, though the access token is still good.
-    session::end(&town.sessions, bob.user_id, bob.session_id.unwrap()).await.unwrap();
+    session::end(&town.sessions, bob.user_id, bob.session_id.unwrap(), in_time).await.unwrap();
     assert_eq!(refusal(town.ask_for_email_at(&bob, &body, in_time).await).code, "sign_in_again");
 }
 

@@ -211,6 +211,21 @@ async fn reads_need_as_many_requests_among_a_thousand_people_as_among_ten() {
     assert_eq!(requests(1_000).await, expected);
 }
 
+#[tokio::test]
+async fn who_blocks_back_sees_the_name_of_who_blocks_them_no_more() {
+    let town = Town::new().await;
+    let (ada, eve) = (town.person(Visibility::default()).await, town.person(Visibility::default()).await);
+    town.act(ada, eve, Action::Block).await;
+    town.act(eve, ada, Action::Block).await;
+    let seen = async |me| {
+        let page = town.listing().blocks(me, None, Limit::LARGEST).await.unwrap();
+        page.items.into_iter().map(|one| (one.user_id, one.username.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!((seen(ada).await, seen(eve).await), (vec![(eve, false)], vec![(ada, false)]));
+    town.act(ada, eve, Action::Unblock).await;
+    assert_eq!((seen(ada).await, seen(eve).await), (vec![], vec![(ada, true)]));
+}
+
 /// The one read that grows with the number of people: by a request for each megabyte.
 #[tokio::test]
 async fn who_is_hidden_from_somebody_whom_a_thousand_block_is_one_request() {

@@ -396,6 +396,22 @@ async fn many_wide_wishes_fill_a_page() {
     assert_eq!(town.pages("100").await.len(), 600);
 }
 
+/// Accounts whose passwords are set, and then set again, since the answer was lost.
+struct AnswersLost(MemoryUsers);
+
+impl AccountReader for AnswersLost {
+    async fn get(&self, id: UserId) -> Result<Option<Account>> {
+        self.0.get(id).await
+    }
+}
+
+impl PasswordEditor for AnswersLost {
+    async fn set_password(&self, id: UserId, old: &PasswordHash, new: &PasswordHash) -> Result<bool> {
+        self.0.set_password(id, old, new).await?;
+        self.0.set_password(id, old, new).await
+    }
+}
+
 /// A port of which each call begins only when whoever waits for it is polled again: so that others come in between.
 struct InSteps<T>(T);
 
@@ -554,6 +570,20 @@ async fn a_session_is_kept_through_a_change_of_the_password_whenever_it_is_renew
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_password_is_changed_also_where_the_answer_to_that_is_lost() {
+    let ada = SignedIn::new(&hash_of(PASSWORD)).await;
+    let change = serde_json::json!({"current_password": PASSWORD, "new_password": "window copper thirteen"});
+    let change = PasswordChange::from_json(&change).unwrap();
+    let (mailer, limiter) = (MemoryMailer::default(), MemoryRateLimiter::default());
+    let caller = fixtures::token_verifier().verify(&ada.tokens.access_token).unwrap();
+    let (users, sessions) = (AnswersLost(ada.users.0.clone()), &ada.sessions.0);
+    password_change::change(&users, sessions, &mailer, &limiter, &caller, &change, time::now())
+        .await
+        .unwrap();
+    ada.must_be_kept(&ada.tokens).await;
 }
 
 #[tokio::test]

@@ -81,14 +81,14 @@ where
     assert_eq!(IdentityReader::of(users, again.user_id).await.unwrap(), [identity("leaver")]);
     assert_eq!(newcomers.link(&identity("second"), &again).await.unwrap(), Linked::Done, "by signing in");
 
-    // An access token that was made before makes no account, and one that was made afterwards does.
+    // An access token of a sign-in before makes no account, and one of a sign-in afterwards does.
     users.close(again.user_id).await.unwrap();
     let left = newcomers.find(&identity("second")).await.unwrap().left_at().unwrap();
-    let provision = async |issued_at| {
+    let provision = async |signed_in_at| {
         let (identity, name) = (identity("second"), PersonName::default());
         let vouched = Vouched {
             identity,
-            issued_at,
+            signed_in_at,
             email: None,
             email_verified: false,
             preferred_username: None,

@@ -110,6 +110,18 @@ pub async fn subscriptions(subscriptions: &(impl Subscriptions + SubscriptionEdi
     assert!(subscriptions.remove(collector, (&all[0], &keys(&all[0]))).await.unwrap());
     subscriptions.add(collector, &one_more, &keys(&one_more)).await.unwrap();
     assert_eq!(subscriptions.of(collector).await.unwrap().len(), MOST_SUBSCRIPTIONS);
+    // How many there are is forgotten of nobody who has some; of who has none it is, also where nobody knows it.
+    subscriptions.forget_count(collector).await.unwrap();
+    let another = subscription(wish("hoard"));
+    assert!(subscriptions.add(collector, &another, &keys(&another)).await.is_err());
+    for one in subscriptions.of(collector).await.unwrap() {
+        assert!(subscriptions.remove(collector, (&one, &keys(&one))).await.unwrap());
+    }
+    for _ in 0..2 {
+        subscriptions.forget_count(collector).await.unwrap();
+    }
+    subscriptions.add(collector, &another, &keys(&another)).await.unwrap();
+    assert_eq!(subscriptions.of(collector).await.unwrap(), [another]);
 }
 
 /// A key that was seen to be large is remembered, since the first time. `fresh` is over the same storage, and has read

@@ -185,23 +185,33 @@ fn parse_jwks(jwks: &str) -> Result<JwkSet> {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::session::SessionToken;
 
     /// A key for these tests alone: 32 zeros.
     const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
                                MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n\
                                -----END PRIVATE KEY-----\n";
     const PUBLIC_KEY: &str = "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik";
+    /// Another: 32 ones.
+    const ANOTHER_PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+                                       MC4CAQAwBQYDK2VwBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n\
+                                       -----END PRIVATE KEY-----\n";
     const ANOTHER_PUBLIC_KEY: &str = "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w";
+    const ISSUER: &str = "tocsin.example";
+
+    /// A JWKS whose keys are called by their numbers.
+    fn jwks(public_keys: [&str; 2]) -> String {
+        let jwk = |(i, x): (usize, &str)| json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": i.to_string(), "x": x});
+        let keys: Vec<_> = public_keys.into_iter().enumerate().map(jwk).collect();
+        json!({"keys": keys}).to_string()
+    }
 
     fn signer(public_keys: [&str; 2]) -> Result<TokenSigner> {
-        let jwk = |(i, x): (usize, &str)| serde_json::json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": i.to_string(), "x": x});
-        let keys: Vec<_> = public_keys.into_iter().enumerate().map(jwk).collect();
-        TokenSigner::new(
-            &PRIVATE_KEY.into(),
-            &serde_json::json!({"keys": keys}).to_string(),
-            "tocsin.example",
-        )
+        TokenSigner::new(&PRIVATE_KEY.into(), &jwks(public_keys), ISSUER)
     }
 
     #[test]
@@ -209,5 +219,78 @@ mod tests {
         signer([PUBLIC_KEY, ANOTHER_PUBLIC_KEY]).unwrap();
         let error = signer([ANOTHER_PUBLIC_KEY, PUBLIC_KEY]).unwrap_err().to_string();
         assert!(error.contains("first key of the JWKS"), "{error}");
+    }
+
+    #[test]
+    fn only_what_we_made_for_calling_is_an_access_token() {
+        let verifier = TokenVerifier::new(&jwks([PUBLIC_KEY, ANOTHER_PUBLIC_KEY]), ISSUER).unwrap();
+        let now = time::now();
+        let caller = Caller {
+            user_id: UserId::new(now),
+            username: "ada".to_owned(),
+            session_id: Some(SessionId::new(now)),
+            roles: vec![Role::User],
+        };
+        let signed = signer([PUBLIC_KEY, ANOTHER_PUBLIC_KEY]).unwrap().sign(&caller, now).unwrap();
+        assert_eq!(verifier.verify(&signed).unwrap(), caller);
+
+        let in_seconds = |seconds: i64| json!(now.as_second() + seconds);
+        let usual = json!({
+            "iss": ISSUER, "aud": AUDIENCE, "sub": caller.user_id, "sid": caller.session_id,
+            "preferred_username": "ada", "roles": ["user"], "iat": in_seconds(0), "exp": in_seconds(3_600),
+        });
+        let changed = |claim: &str, value: Value| {
+            let mut claims = usual.clone();
+            claims[claim] = value;
+            claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            claims
+        };
+        let (ours, others) = [PRIVATE_KEY, ANOTHER_PRIVATE_KEY]
+            .map(|key| EncodingKey::from_ed_pem(key.as_bytes()).unwrap())
+            .into();
+        let token = |algorithm, kid: Option<&str>, claims: &Value, key: &EncodingKey| {
+            let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
+            jsonwebtoken::encode(&header, claims, key).unwrap()
+        };
+        let of_ours = |claims: &Value| token(Algorithm::EdDSA, Some("0"), claims, &ours);
+        for (what, good) in [
+            ("the usual one", of_ours(&usual)),
+            ("with the next key", token(Algorithm::EdDSA, Some("1"), &usual, &others)),
+            ("expired a moment ago, by another clock", of_ours(&changed("exp", in_seconds(-15)))),
+        ] {
+            assert_eq!(verifier.verify(&good).as_ref(), Ok(&caller), "{what}");
+        }
+
+        let public_key = BASE64_URL_SAFE_NO_PAD.decode(PUBLIC_KEY).unwrap();
+        let shared_secrets = [public_key.as_slice(), PUBLIC_KEY.as_bytes()].map(EncodingKey::from_secret);
+        let [hmac_of_bytes, hmac_of_text] =
+            shared_secrets.map(|secret| token(Algorithm::HS256, Some("0"), &usual, &secret));
+        let usual_token = of_ours(&usual);
+        let (signed_part, signature) = usual_token.rsplit_once('.').unwrap();
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let none_header = part(&json!({"alg": "none", "typ": "JWT", "kid": "0"}));
+        let session_token = BASE64_URL_SAFE_NO_PAD.encode([7; 64]);
+        SessionToken::decode(&session_token).unwrap();
+        for (what, bad) in [
+            ("wrong issuer", of_ours(&changed("iss", json!("another.example")))),
+            ("no issuer", of_ours(&changed("iss", Value::Null))),
+            ("wrong audience", of_ours(&changed("aud", json!("another")))),
+            ("no audience", of_ours(&changed("aud", Value::Null))),
+            ("expired", of_ours(&changed("exp", in_seconds(-45)))),
+            ("never expires", of_ours(&changed("exp", Value::Null))),
+            ("nobody's", of_ours(&changed("sub", Value::Null))),
+            ("unknown key", token(Algorithm::EdDSA, Some("2"), &usual, &ours)),
+            ("no key", token(Algorithm::EdDSA, None, &usual, &ours)),
+            ("another key's signature", token(Algorithm::EdDSA, Some("0"), &usual, &others)),
+            ("another token's signature", format!("{none_header}.{}.{signature}", part(&usual))),
+            ("no signature", format!("{signed_part}.")),
+            ("none", format!("{none_header}.{}.", part(&usual))),
+            ("the public key as a shared secret", hmac_of_bytes),
+            ("its text as a shared secret", hmac_of_text),
+            ("a session token", session_token),
+            ("nothing", String::new()),
+        ] {
+            assert_eq!(verifier.verify(&bad), Err(invalid()), "{what}");
+        }
     }
 }

@@ -26,7 +26,7 @@ pub const VERIFICATION_SECONDS: u64 = 24 * 60 * 60;
 /// pose as who others know by it.
 pub const FORMER_USERNAME_SECONDS: u64 = 30 * 24 * 60 * 60;
 
-/// A name that others see: 3 to 30 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`. No two people's differ by case alone.
+/// A name that others see: 3 to 30 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`, with a letter or digit. No two people's differ by case alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Username(String);
@@ -44,10 +44,13 @@ impl FromStr for Username {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        if (3..=30).contains(&text.len()) && text.chars().all(allowed) {
+        // Nobody is found by signs alone.
+        let has_a_word = text.contains(|c: char| c.is_ascii_alphanumeric());
+        if (3..=30).contains(&text.len()) && text.chars().all(allowed) && has_a_word {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid::new("invalid_username", "must be 3 to 30 of A-Z, a-z, 0-9, _, . and -"))
+            let detail = "must be 3 to 30 of A-Z, a-z, 0-9, _, . and -, and have a letter or digit";
+            Err(Invalid::new("invalid_username", detail))
         }
     }
 }
@@ -241,11 +244,7 @@ fn must_be_stored(registered: Registered) -> Result<(), Refusal> {
 
 /// Reads the body of `verify-email`: the token of the mail.
 pub fn token_from_json(body: &Value) -> Result<SecretHash, Refusal> {
-    let mut fields = Fields::of(body)?;
-    let token = fields.required("token", crate::input::text(1, 200));
-    let Some(token) = token else { return Err(fields.refusal()) };
-    fields.finish()?;
-    Ok(Secret::decode(&token).ok_or_else(token_invalid)?.hash())
+    mail::token_from_json(body, token_invalid)
 }
 
 fn token_invalid() -> Refusal {

@@ -12,7 +12,11 @@
 
 use std::{collections::HashSet, future::Future};
 
-use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use futures::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, join, join_all},
+    stream,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -22,14 +26,17 @@ use crate::{
     device::DeviceEditor,
     error::Invalid,
     ids::{PostId, UserId},
+    mail::{self, Mail, Mailer},
     notification::{Inbox, InboxEraser},
     post::Post,
     post_edit::{Edit, FieldChange},
     post_log::{Deletion, PostChange, PostLog, PostRecord},
     posts::{PlaceIndex, PlaceKey, Posts},
     push::{DeliveryEraser, PushGateway},
+    session::AccountReader,
     subscription::{SubscriptionEditor, Subscriptions},
     time::{self, Timestamp},
+    timeline::TimelineEraser,
 };
 
 /// What becomes of the posts of who leaves.
@@ -65,7 +72,8 @@ pub struct Departure {
     pub asked_at: Timestamp,
     /// Which round is next, or under way.
     pub round: Round,
-    /// It is not begun before this.
+    /// The round is not begun before this. The first is begun at once, by a clock that may be behind that of who asked: for
+    /// it, this is the beginning of time.
     pub not_before: Timestamp,
     /// In this round, only posts before this one are left to be done.
     pub posts_before: Option<PostId>,
@@ -75,7 +83,8 @@ impl Departure {
     /// One that is asked for now.
     #[must_use]
     pub const fn new(user_id: UserId, posts: PostsLeft, now: Timestamp) -> Self {
-        Self { user_id, posts, asked_at: now, round: Round::First, not_before: now, posts_before: None }
+        let not_before = Timestamp::UNIX_EPOCH;
+        Self { user_id, posts, asked_at: now, round: Round::First, not_before, posts_before: None }
     }
 
     /// What is left of it once its round is done, `now`: so what comes late puts off what comes after.
@@ -184,16 +193,19 @@ pub trait AccountCloser: Sync {
     fn close(&self, id: UserId) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Lets the caller leave. Once this answers, nothing holds it up any more.
+/// Lets the caller leave, and tells them by mail. Once this answers, nothing holds it up any more.
 pub async fn depart(
     departures: &impl Departures,
     queue: &impl DepartureQueue,
-    accounts: &impl AccountCloser,
+    accounts: &(impl AccountCloser + AccountReader),
+    mailer: &impl Mailer,
     caller: &Caller,
     posts: PostsLeft,
     now: Timestamp,
 ) -> Result<()> {
     let user_id = caller.user_id;
+    // First: with the account goes its address. Who asks again has none any more, and was told.
+    let account = accounts.get(user_id).await;
     let departure = Departure::new(user_id, posts, now);
     departures.begin(&departure, time::after(now, BEGINNING_SECONDS)).await?;
     if let Err(error) = queue.enqueue(&DepartureJob { user_id }).await {
@@ -201,6 +213,13 @@ pub async fn depart(
     }
     if let Err(error) = accounts.close(user_id).await {
         tracing::warn!(%error, %user_id, "an account is not closed yet: its departure will do it");
+    }
+    match account {
+        Ok(None) => {}
+        Ok(Some(account)) => {
+            mail::tell(mailer, &account, |email| Mail::account_closed(email, &account.username, now)).await;
+        }
+        Err(error) => tracing::error!(%error, %user_id, "who leaves is not told by mail"),
     }
     Ok(())
 }
@@ -231,10 +250,19 @@ pub async fn resume(
     }
 }
 
+/// How much of a part is erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Erased {
+    /// All that there was.
+    Whole,
+    /// As much as one go takes: there may be more.
+    Part,
+}
+
 /// A part of what is kept of a person, and its erasure, which can be done again.
 pub struct Step<'a> {
     what: &'static str,
-    erased: BoxFuture<'a, Result<()>>,
+    erased: BoxFuture<'a, Result<Erased>>,
 }
 
 impl std::fmt::Debug for Step<'_> {
@@ -245,6 +273,14 @@ impl std::fmt::Debug for Step<'_> {
 
 /// The erasure of a part, called `what` in the log.
 pub fn step<'a>(what: &'static str, erased: impl Future<Output = Result<()>> + Send + 'a) -> Step<'a> {
+    long_step(what, erased.map(|erased| erased.map(|()| Erased::Whole)))
+}
+
+/// The erasure of a part that may be too large for one go.
+pub fn long_step<'a>(
+    what: &'static str,
+    erased: impl Future<Output = Result<Erased>> + Send + 'a,
+) -> Step<'a> {
     Step { what, erased: Box::pin(erased) }
 }
 
@@ -271,35 +307,39 @@ const CONCURRENT_APPENDS: usize = 16;
 impl<I: PlaceIndex, P: Posts, L: PostLog, D: DepartureProgress, Q: DepartureQueue>
     Departing<'_, I, P, L, D, Q>
 {
-    /// Goes on with somebody's departure: takes all steps, and changes the posts. What is left of the round is queued
-    /// again, and the next round is left to the schedule. Where a message is of a round that is done, nothing happens.
+    /// Goes on with somebody's departure: takes all steps, and changes the posts, at once, so that no part of it waits for
+    /// another, and none holds up others by failing. What is left of the round is queued again; with each message all steps
+    /// are taken, those for little that are done. Only when nothing is left, and nothing has failed, comes the next round,
+    /// which is left to the schedule. Where a message is of a round that is done, nothing happens.
     pub async fn go_on(&self, job: DepartureJob, steps: Vec<Step<'_>>, now: Timestamp) -> Result<()> {
         let stored = self.departures.get(job.user_id).await?;
         let Some(departure) = stored.filter(|departure| departure.not_before <= now) else { return Ok(()) };
-        if departure.posts_before.is_none() {
-            erase(departure.user_id, steps).await?;
+        let steps = join_all(steps.into_iter().map(|step| take(job.user_id, step.what, step.erased)));
+        let posts = take(job.user_id, "posts", self.leave_posts(&departure, now));
+        let (mut parts, posts) = join(steps, posts).await;
+        let posts_before = posts.as_ref().map_or(departure.posts_before, |(_, before)| *before);
+        parts.push(posts.map(|(erased, _)| erased));
+        if parts.iter().any(|part| matches!(part, Ok(Erased::Part))) {
+            let rest = Departure { posts_before, ..departure };
+            self.departures.move_on(&departure, &rest, time::after(now, LEASE_SECONDS)).await?;
+            // Also where that was refused: perhaps only because it was done already, at a try whose answer got lost. If
+            // somebody else has moved it on, and queued it, it is queued twice, which is harmless.
+            return self.queue.enqueue(&job).await;
         }
-        if let Some(before) = self.leave_posts(&departure, now).await? {
-            let rest = Departure { posts_before: Some(before), ..departure };
-            // Else somebody else has moved it on, and queued it.
-            if self.departures.move_on(&departure, &rest, time::after(now, LEASE_SECONDS)).await? {
-                self.queue.enqueue(&job).await?;
-            }
-            return Ok(());
-        }
+        parts.into_iter().collect::<Result<Vec<_>>>()?;
         match departure.next(now) {
             Some(next) => self.departures.move_on(&departure, &next, next.not_before).await.map(drop),
             None => self.departures.end(&departure).await,
         }
     }
 
-    /// Changes the person's posts, the newest first; answers before which one they are left to be done, if any are.
-    async fn leave_posts(&self, departure: &Departure, now: Timestamp) -> Result<Option<PostId>> {
+    /// Changes the person's posts, the newest first; answers before which one they are left to be done, if there are more.
+    async fn leave_posts(&self, departure: &Departure, now: Timestamp) -> Result<(Erased, Option<PostId>)> {
         let key = PlaceKey::By(departure.user_id);
         let mut before = departure.posts_before;
         for _ in 0..POSTS_AT_ONCE / POSTS_PER_READ {
             let entries = self.index.newest(&key, before, POSTS_PER_READ).await?;
-            let Some(last) = entries.last() else { return Ok(None) };
+            let Some(last) = entries.last() else { return Ok((Erased::Whole, before)) };
             before = Some(last.post_id);
             let ids: Vec<_> = entries.iter().map(|entry| entry.post_id).collect();
             let posts = self.posts.get(&ids).await?;
@@ -309,7 +349,7 @@ impl<I: PlaceIndex, P: Posts, L: PostLog, D: DepartureProgress, Q: DepartureQueu
                 .try_collect::<()>()
                 .await?;
         }
-        Ok(before)
+        Ok((Erased::Part, before))
     }
 }
 
@@ -322,27 +362,39 @@ fn left(post: &Post, posts: PostsLeft, now: Timestamp) -> PostRecord {
     change.into()
 }
 
-/// Takes all steps, also those after one that fails; then it fails.
-async fn erase(user_id: UserId, steps: Vec<Step<'_>>) -> Result<()> {
-    let mut failed = Ok(());
-    for Step { what, erased } in steps {
-        if let Err(error) = erased.await {
-            tracing::error!(%error, %user_id, what, "a part of what is kept of who leaves is not erased yet");
-            failed = Err(error);
-        }
-    }
-    failed
+/// Erases a part; the log is told at once if that fails.
+async fn take<T>(
+    user_id: UserId,
+    what: &'static str,
+    erased: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
+    erased.await.inspect_err(|error| {
+        tracing::error!(%error, %user_id, what, "a part of what is kept of who leaves is not erased yet");
+    })
 }
 
-/// Removes all devices of a person. Their endpoints go first: what is left behind there would be left for good.
+/// Removes all devices of a person, also those after one that cannot be removed yet. Their endpoints go first: what is left
+/// behind there would be left for good.
 pub async fn erase_devices(
     devices: &impl DeviceEditor,
     gateway: &impl PushGateway,
     owner: UserId,
 ) -> Result<()> {
+    let mut failed = Ok(());
     for device in devices.of(owner).await? {
-        gateway.unregister(&device.endpoint).await?;
-        devices.remove(owner, &device.device_id).await?;
+        let removed = async {
+            gateway.unregister(&device.endpoint).await?;
+            devices.remove(owner, &device.device_id).await.map(drop)
+        };
+        failed = removed.await.and(failed);
+    }
+    failed
+}
+
+/// Forgets a person's timeline. Where that fails nothing is held up: it is only kept at hand, and ends by itself.
+pub async fn erase_timeline(timelines: &impl TimelineEraser, owner: UserId) -> Result<()> {
+    if let Err(error) = timelines.forget(owner).await {
+        tracing::warn!(cache_unavailable = true, %error, user_id = %owner, "the timeline of who leaves stays until it ends by itself");
     }
     Ok(())
 }
@@ -357,13 +409,15 @@ pub async fn erase_subscriptions(
             return Err(Error::unavailable("subscriptions", "a subscription changed while it was ended"));
         }
     }
-    Ok(())
+    subscriptions.forget_count(owner).await
 }
 
 const NOTIFICATIONS_PER_READ: usize = 100;
+/// After how many notifications an inbox is left to the next go: some seconds' work.
+const NOTIFICATIONS_AT_ONCE: usize = 2_000;
 const CONCURRENT_ERASURES: usize = 16;
 
-/// Empties a person's inbox, by pages; and, before each, what is remembered of the pushes that it tells of: without the
+/// Empties a person's inbox, or the newest of it, by pages; and, before each, what is remembered of the pushes that it tells of: without the
 /// inbox nobody finds that any more. What is done stays done if this ends in between. Of a push that is being sent right
 /// then, a record may stay, until it expires.
 pub async fn erase_inbox(
@@ -371,12 +425,12 @@ pub async fn erase_inbox(
     deliveries: &impl DeliveryEraser,
     owner: UserId,
     now: Timestamp,
-) -> Result<()> {
-    loop {
+) -> Result<Erased> {
+    for _ in 0..NOTIFICATIONS_AT_ONCE / NOTIFICATIONS_PER_READ {
         let page = inbox.newest(owner, None, NOTIFICATIONS_PER_READ, now).await?;
         if page.is_empty() {
             // What is left has expired, or is no notification.
-            return inbox.erase(owner).await;
+            return inbox.erase(owner).await.map(|()| Erased::Whole);
         }
         let ids: Vec<_> = page.iter().map(|notification| notification.id).collect();
         let posts: HashSet<PostId> = ids.iter().map(|id| id.post_id).collect();
@@ -384,4 +438,5 @@ pub async fn erase_inbox(
         erasures.buffer_unordered(CONCURRENT_ERASURES).try_collect::<()>().await?;
         inbox.remove(owner, &ids).await?;
     }
+    Ok(Erased::Part)
 }

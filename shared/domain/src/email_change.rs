@@ -18,7 +18,7 @@ use crate::{
     access_token::Caller,
     account::{Account, AccountFinder},
     error::{Invalid, Kind},
-    input::{Fields, parsed, text},
+    input::{Fields, parsed},
     mail::{self, EmailAddress, Mail, Mailer},
     password::Password,
     password_change::must_know_password,
@@ -138,11 +138,7 @@ fn refused(code: &'static str, detail: &str) -> crate::Error {
 
 /// Reads the body of `confirm-email-change`: the token of the mail.
 pub fn token_from_json(body: &Value) -> Result<SecretHash, Refusal> {
-    let mut fields = Fields::of(body)?;
-    let token = fields.required("token", text(1, 200));
-    let Some(token) = token else { return Err(fields.refusal()) };
-    fields.finish()?;
-    Ok(Secret::decode(&token).ok_or_else(token_invalid)?.hash())
+    mail::token_from_json(body, token_invalid)
 }
 
 fn token_invalid() -> Refusal {

@@ -5,7 +5,7 @@
 //! is not looked for: counts of requests, and requests that could have been repeated. With a notification comes what is
 //! remembered of its pushes: each push has one (`push`).
 
-use std::{cmp::Reverse, future::Future};
+use std::{cmp::Reverse, future::Future, num::NonZeroU32};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
@@ -81,11 +81,28 @@ impl Kind {
     ];
 }
 
-/// Where in an export an item stands: in which kind, and where there. Nothing of a kind is before the empty place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    kind: Kind,
-    within: Vec<u8>,
+/// Where in an export an item stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Of a kind of which there are never many: its number there.
+    Numbered(Kind, NonZeroU32),
+    /// Of another person: in which of [`RELATIONS`], and where there.
+    Relation(u8, friendship::Place),
+    /// Of a notification.
+    Notification(notification::Place),
+    /// Of a post.
+    Post(PostId),
+}
+
+impl Place {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Numbered(kind, _) => *kind,
+            Self::Relation(..) => Kind::Relation,
+            Self::Notification(_) => Kind::Notification,
+            Self::Post(_) => Kind::Post,
+        }
+    }
 }
 
 /// The lists of people who are something to a person.
@@ -94,16 +111,37 @@ const RELATIONS: [List; 4] = [List::Accepted, List::Incoming, List::Outgoing, Li
 /// Of how many notifications at once it is read what became of their pushes.
 const CONCURRENT_READS: usize = 16;
 
-const START: Place = Place { kind: Kind::ALL[0], within: Vec::new() };
-
+/// First the kind, and then where in it.
 impl Position for Place {
     fn to_bytes(&self) -> Vec<u8> {
-        [&[self.kind as u8], self.within.as_slice()].concat()
+        let mut bytes = vec![self.kind() as u8];
+        match self {
+            Self::Numbered(_, number) => bytes.extend(number.get().to_be_bytes()),
+            Self::Relation(list, place) => {
+                bytes.push(*list);
+                bytes.extend(place.to_bytes());
+            }
+            Self::Notification(place) => bytes.extend(place.to_bytes()),
+            Self::Post(id) => bytes.extend(Position::to_bytes(id)),
+        }
+        bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (kind, within) = bytes.split_first()?;
-        Some(Self { kind: *Kind::ALL.get(usize::from(*kind))?, within: within.to_vec() })
+        Some(match *Kind::ALL.get(usize::from(*kind))? {
+            Kind::Relation => {
+                let (list, place) = within.split_first()?;
+                RELATIONS.get(usize::from(*list))?;
+                Self::Relation(*list, Position::from_bytes(place)?)
+            }
+            Kind::Notification => Self::Notification(Position::from_bytes(within)?),
+            Kind::Post => Self::Post(Position::from_bytes(within)?),
+            kind => {
+                let number = u32::from_be_bytes(within.try_into().ok()?);
+                Self::Numbered(kind, NonZeroU32::new(number)?)
+            }
+        })
     }
 }
 
@@ -158,47 +196,52 @@ where
         limit: Limit,
         now: Timestamp,
     ) -> Result<Page<Exported>> {
-        let Cursor(place) = after.unwrap_or(Cursor(START));
+        let after = after.map(|Cursor(place)| place);
+        let first = after.map_or(Kind::Account, |place| place.kind());
         let mut found: Vec<(Place, Exported)> = Vec::new();
-        for kind in Kind::ALL.into_iter().filter(|kind| *kind >= place.kind) {
-            let within = if kind == place.kind { place.within.as_slice() } else { &[] };
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind >= first) {
+            let after = after.filter(|place| place.kind() == kind);
             let most = limit.and_one() - found.len();
-            let items = Box::pin(self.of_kind(owner, kind, within, most, now)).await?;
-            let item = |(within, data)| (Place { kind, within }, Exported { kind, data });
-            found.extend(items.into_iter().map(item));
+            let items = Box::pin(self.of_kind(owner, kind, after, most, now)).await?;
+            found.extend(items.into_iter().map(|(place, data)| (place, Exported { kind, data })));
             if found.len() > limit.get() {
                 break;
             }
         }
-        let page = Page::cut(found, limit, scope(owner), |(place, _)| place.clone());
+        let page = Page::cut(found, limit, scope(owner), |(place, _)| *place);
         let items = page.items.into_iter().map(|(_, exported)| exported).collect();
         Ok(Page { items, next_cursor: page.next_cursor })
     }
 
-    /// Up to `most` items of a kind after a place, each with its place.
+    /// Up to `most` items of a kind after a place in it, or from its beginning, each with its place.
     async fn of_kind(
         &self,
         owner: UserId,
         kind: Kind,
-        after: &[u8],
+        after: Option<Place>,
         most: usize,
         now: Timestamp,
-    ) -> Result<Vec<(Vec<u8>, Value)>> {
+    ) -> Result<Vec<(Place, Value)>> {
         match kind {
             Kind::Account => {
                 let account = self.users.get(owner).await?.ok_or_else(gone)?;
-                whole([account_json(&account)], after, most)
+                whole(kind, [account_json(&account)], after, most)
             }
             Kind::Profile => {
                 let profiles = self.people.get(&[owner]).await?;
-                whole(profiles.iter().map(|profile| PrivateProfile::of(profile, self.images)), after, most)
+                whole(
+                    kind,
+                    profiles.iter().map(|profile| PrivateProfile::of(profile, self.images)),
+                    after,
+                    most,
+                )
             }
             Kind::Identity => {
                 let mut identities = IdentityReader::of(self.users, owner).await?;
                 identities.sort_by_key(Identity::key);
                 let json =
                     |identity: &Identity| json!({"issuer": identity.issuer(), "subject": identity.subject()});
-                whole(identities.iter().map(json), after, most)
+                whole(kind, identities.iter().map(json), after, most)
             }
             Kind::Session => {
                 let mut sessions = self.sessions.of(owner, now).await?;
@@ -210,7 +253,7 @@ where
                         "last_used_at": session.last_used_at, "expires_at": session.expires_at,
                     })
                 };
-                whole(sessions.into_iter().map(json), after, most)
+                whole(kind, sessions.into_iter().map(json), after, most)
             }
             Kind::Device => {
                 let json = |device: crate::device::Device| {
@@ -220,9 +263,9 @@ where
                         "updated_at": device.updated_at,
                     })
                 };
-                whole(self.devices.of(owner).await?.into_iter().map(json), after, most)
+                whole(kind, self.devices.of(owner).await?.into_iter().map(json), after, most)
             }
-            Kind::Subscription => whole(self.subscriptions.of(owner).await?, after, most),
+            Kind::Subscription => whole(kind, self.subscriptions.of(owner).await?, after, most),
             Kind::Relation => self.relations(owner, after, most).await,
             Kind::Notification => self.notifications(owner, after, most, now).await,
             Kind::Post => self.own_posts(owner, after, most).await,
@@ -230,12 +273,18 @@ where
     }
 
     /// By lists, which are short: who only blocks this person is in none of them.
-    async fn relations(&self, owner: UserId, after: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Value)>> {
-        let (first, place) =
-            after.split_first().map_or((0, &[][..]), |(list, place)| (usize::from(*list), place));
-        let mut before = <friendship::Place as Position>::from_bytes(place);
+    async fn relations(
+        &self,
+        owner: UserId,
+        after: Option<Place>,
+        most: usize,
+    ) -> Result<Vec<(Place, Value)>> {
+        let (first, mut before) = match after {
+            Some(Place::Relation(list, place)) => (list, Some(place)),
+            _ => (0, None),
+        };
         let mut items = Vec::new();
-        for (number, list) in (0_u8..).zip(RELATIONS).skip(first) {
+        for (number, list) in (0_u8..).zip(RELATIONS).skip(usize::from(first)) {
             let found = self.friendships.list(owner, list, before.take(), most - items.len()).await?;
             for (place, Relation { friendship, blocks, .. }) in found {
                 let (since, other) = place;
@@ -243,7 +292,7 @@ where
                 let data = json!({
                     "user_id": other, "friendship": friendship, "since": since, "blocked_since": blocks,
                 });
-                items.push(([vec![number], place.to_bytes()].concat(), data));
+                items.push((Place::Relation(number, place), data));
             }
             if items.len() == most {
                 break;
@@ -255,11 +304,14 @@ where
     async fn notifications(
         &self,
         owner: UserId,
-        after: &[u8],
+        after: Option<Place>,
         most: usize,
         now: Timestamp,
-    ) -> Result<Vec<(Vec<u8>, Value)>> {
-        let before = <notification::Place as Position>::from_bytes(after);
+    ) -> Result<Vec<(Place, Value)>> {
+        let before = match after {
+            Some(Place::Notification(place)) => Some(place),
+            _ => None,
+        };
         let found = self.inbox.newest(owner, before, most, now).await?;
         let item = |notification: notification::Notification| async move {
             let notification::Notification { id, because, created_at, read } = notification;
@@ -271,13 +323,21 @@ where
                 "notification_id": id, "post_id": id.post_id, "because": because,
                 "created_at": created_at, "read": read, "deliveries": deliveries,
             });
-            Ok(((created_at, id).to_bytes(), data))
+            Ok((Place::Notification((created_at, id)), data))
         };
         stream::iter(found).map(item).buffered(CONCURRENT_READS).try_collect().await
     }
 
-    async fn own_posts(&self, owner: UserId, after: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Value)>> {
-        let mut before = <PostId as Position>::from_bytes(after);
+    async fn own_posts(
+        &self,
+        owner: UserId,
+        after: Option<Place>,
+        most: usize,
+    ) -> Result<Vec<(Place, Value)>> {
+        let mut before = match after {
+            Some(Place::Post(id)) => Some(id),
+            _ => None,
+        };
         let mut items = Vec::new();
         // A second round only where some that are listed are gone.
         while items.len() < most {
@@ -288,7 +348,7 @@ where
             let mut posts = Posts::get(self.posts, &ids).await?;
             posts.sort_by_key(|post| Reverse(post.post_id));
             for post in posts {
-                items.push((post.post_id.to_bytes(), to_json(&post)?));
+                items.push((Place::Post(post.post_id), to_json(&post)?));
             }
         }
         Ok(items)
@@ -297,13 +357,18 @@ where
 
 /// The items of a kind of which there are never many, by their numbers.
 fn whole<T: Serialize>(
+    kind: Kind,
     all: impl IntoIterator<Item = T>,
-    after: &[u8],
+    after: Option<Place>,
     most: usize,
-) -> Result<Vec<(Vec<u8>, Value)>> {
-    let done = <[u8; 4]>::try_from(after).map_or(0, u32::from_be_bytes);
-    let numbered = (1..).zip(all).filter(|(number, _): &(u32, T)| *number > done);
-    numbered.take(most).map(|(number, item)| Ok((number.to_be_bytes().to_vec(), to_json(&item)?))).collect()
+) -> Result<Vec<(Place, Value)>> {
+    let done = match after {
+        Some(Place::Numbered(_, number)) => number.get(),
+        _ => 0,
+    };
+    let numbers = (1..).map_while(NonZeroU32::new);
+    let numbered = numbers.zip(all).filter(|(number, _)| number.get() > done).take(most);
+    numbered.map(|(number, item)| Ok((Place::Numbered(kind, number), to_json(&item)?))).collect()
 }
 
 fn delivery_json(delivered: &Delivered) -> Value {
@@ -329,4 +394,42 @@ fn to_json(value: &impl Serialize) -> Result<Value> {
 
 fn gone() -> Refusal {
     Refusal::not_found("account")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_whole_or_none() {
+        let (now, one) = (crate::time::now(), NonZeroU32::MIN);
+        let (user_id, post_id) = (UserId::new(now), PostId::new(now));
+        let pushed = NotificationId { post_id, shared_by: None };
+        let places = [
+            Place::Numbered(Kind::Account, one),
+            Place::Numbered(Kind::Session, NonZeroU32::MAX),
+            Place::Numbered(Kind::Subscription, one),
+            Place::Relation(0, (now, user_id)),
+            Place::Relation(3, (now, user_id)),
+            Place::Notification((now, pushed)),
+            Place::Post(post_id),
+        ];
+        for place in places {
+            let bytes = place.to_bytes();
+            assert_eq!(Place::from_bytes(&bytes), Some(place));
+            let longer = [bytes.as_slice(), &[0]].concat();
+            assert_eq!(Place::from_bytes(&longer), None, "{place:?} and more");
+            for cut in (0..bytes.len()).map(|length| &bytes[..length]) {
+                assert_eq!(Place::from_bytes(cut), None, "{place:?}, of which {cut:?} is left");
+            }
+        }
+        // What is left of one that was shared may be another's, that was pushed.
+        let shared = Place::Notification((now, NotificationId { post_id, shared_by: Some(user_id) }));
+        assert_eq!(Place::from_bytes(&shared.to_bytes()), Some(shared));
+        let nowhere = |kind: Kind, within: &[u8]| Place::from_bytes(&[&[kind as u8], within].concat());
+        assert_eq!(nowhere(Kind::Account, &[0; 4]), None, "the first is number one");
+        let no_list = [&[4], (now, user_id).to_bytes().as_slice()].concat();
+        assert_eq!(nowhere(Kind::Relation, &no_list), None);
+        assert_eq!(Place::from_bytes(&[9, 0, 0, 0, 1]), None, "no kind");
+    }
 }

@@ -100,8 +100,9 @@ pub struct Acquaintance {
 pub struct Blocked {
     /// Who it is.
     pub user_id: UserId,
-    /// What they are called.
-    pub username: String,
+    /// What they are called; none where they block the caller as well, and show them nothing of themselves: not what they
+    /// call themselves since.
+    pub username: Option<String>,
     /// Since when.
     pub since: Timestamp,
 }
@@ -169,8 +170,10 @@ impl<P: Profiles, F: Friendships> Listing<'_, P, F> {
         limit: Limit,
     ) -> Result<Page<Blocked>> {
         let (page, profiles) = self.page(me, List::Blocks, before, limit).await?;
-        let one = |((since, user_id), _): (Place, Relation)| {
-            Some(Blocked { user_id, username: profiles.get(&user_id)?.username.to_string(), since })
+        let one = |((since, user_id), relation): (Place, Relation)| {
+            let username = &profiles.get(&user_id)?.username;
+            let shown = relation.blocked_by.is_none().then(|| username.to_string());
+            Some(Blocked { user_id, username: shown, since })
         };
         Ok(Page { items: page.items.into_iter().filter_map(one).collect(), next_cursor: page.next_cursor })
     }

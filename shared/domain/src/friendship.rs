@@ -14,10 +14,12 @@ use std::{
     str::FromStr,
 };
 
+use futures::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Refusal, Result,
+    departure::Erased,
     error::{Invalid, Kind},
     ids::UserId,
     time::Timestamp,
@@ -104,6 +106,12 @@ impl Relation {
     #[must_use]
     pub const fn is_hidden(&self) -> bool {
         self.blocks.is_some() || self.blocked_by.is_some()
+    }
+
+    /// Whether my circle counts it, so that it changes with it. What others have asked or blocked is not counted.
+    #[must_use]
+    const fn is_counted(&self) -> bool {
+        matches!(self.friendship, Friendship::Accepted | Friendship::Outgoing) || self.blocks.is_some()
     }
 
     /// Whether nothing is remembered of it.
@@ -437,26 +445,44 @@ pub async fn change_block(
     change(editor, me, other, action, now).await
 }
 
-/// How many friendships are read at once by [`forget`].
-const FORGOTTEN_AT_ONCE: usize = 100;
+/// How many relations are read at once by [`forget`].
+const FORGOTTEN_PER_READ: usize = 100;
+/// After how many relations [`forget`] leaves the rest to the next go: some seconds' work, or half a minute's, where all are
+/// friends. Those who ask somebody, or block them, may be any number.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
+/// How many of those that are not counted are forgotten at the same time.
+const CONCURRENTLY_FORGOTTEN: usize = 16;
 
-/// Ends everything between a person and all others, on both sides: they leave Tocsin. What is cut off is done on with by
-/// the next try.
+/// Ends everything between a person and all others, on both sides: they leave Tocsin. One go ends so many; what it does not
+/// get to, or is cut off, is done by the next.
 pub async fn forget(
     friendships: &impl Friendships,
     editor: &impl FriendshipEditor,
     me: UserId,
     now: Timestamp,
-) -> Result<()> {
-    loop {
-        let some = friendships.all(me, None, FORGOTTEN_AT_ONCE).await?;
-        for (other, _) in &some {
-            change(editor, me, *other, Action::Forget, now).await?;
-        }
-        if some.len() < FORGOTTEN_AT_ONCE {
-            return editor.forget_circle(me).await;
+) -> Result<Erased> {
+    for _ in 0..FORGOTTEN_AT_ONCE / FORGOTTEN_PER_READ {
+        let some = friendships.all(me, None, FORGOTTEN_PER_READ).await?;
+        let is_last = some.len() < FORGOTTEN_PER_READ;
+        let (counted, others): (Vec<_>, Vec<_>) =
+            some.into_iter().partition(|(_, relation)| relation.is_counted());
+        // Each of these changes my circle: two at once would cancel each other.
+        let one_by_one = async {
+            for (other, _) in counted {
+                change(editor, me, other, Action::Forget, now).await?;
+            }
+            Ok(())
+        };
+        let others: Vec<_> =
+            others.into_iter().map(|(other, _)| change(editor, me, other, Action::Forget, now)).collect();
+        let others = stream::iter(others).buffer_unordered(CONCURRENTLY_FORGOTTEN);
+        try_join(one_by_one, others.map_ok(drop).try_collect::<()>()).await?;
+        if is_last {
+            editor.forget_circle(me).await?;
+            return Ok(Erased::Whole);
         }
     }
+    Ok(Erased::Part)
 }
 
 #[cfg(test)]

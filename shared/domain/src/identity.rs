@@ -4,7 +4,8 @@
 //! account may have several: each proves as much as its password, if it has one at all.
 //!
 //! Where an account is closed, its identities are marked as left for [`LEFT_SECONDS`]. Who signs in after that begins anew; but
-//! an access token that their issuer made before is of the account that they closed, and must not make another.
+//! an access token of a sign-in before is of the account that they closed, and must not make another, however often an
+//! app has it refreshed.
 
 use std::future::Future;
 
@@ -16,9 +17,14 @@ use crate::{
     time::Timestamp,
 };
 
-/// How long it is kept that somebody has left, in seconds: until no access token of before is good, and an hour for clocks
-/// that differ.
-pub const LEFT_SECONDS: u64 = MOST_OF_TOKEN_AGE_SECONDS + 60 * 60;
+/// How long an app may have its access tokens refreshed without a sign-in, in seconds: 30 days, as Amazon Cognito has it where
+/// nobody sets anything else.
+/// <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-refresh-token.html>
+const REFRESH_SECONDS: u64 = 30 * 24 * 60 * 60;
+
+/// How long it is kept that somebody has left, in seconds: until no access token of a sign-in before is good, of those that are
+/// refreshed too, and an hour for clocks that differ.
+pub const LEFT_SECONDS: u64 = REFRESH_SECONDS + MOST_OF_TOKEN_AGE_SECONDS + 60 * 60;
 
 /// Somebody, as an issuer knows them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,7 +76,7 @@ pub enum Holder {
     /// An account's.
     Account(Account),
     /// Nobody's since the account was closed whose it was. It is kept for [`LEFT_SECONDS`], and may be found a little longer:
-    /// no token of before is good then.
+    /// no token of a sign-in before is good then.
     Left(Timestamp),
 }
 

@@ -3,13 +3,15 @@
 use std::{fmt, future::Future, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     Error, Refusal, Result,
     account::{Account, Username},
     error::Invalid,
     ids::UserId,
-    secret::Secret,
+    input::{Fields, text},
+    secret::{Secret, SecretHash},
     time::Timestamp,
 };
 
@@ -119,6 +121,17 @@ impl Mail {
 }
 
 impl Mail {
+    /// Tells who has left that their account is closed.
+    #[must_use]
+    pub fn account_closed(to: EmailAddress, username: &Username, now: Timestamp) -> Self {
+        let body = format!(
+            "Hello {username},\n\nyour account at Tocsin was closed on {}, and what is kept of you is being erased: this is \
+             the last mail that comes from us. If it was not you who closed it, write to us: https://tocsin.dev\n",
+            moment(now)
+        );
+        Self { to, subject: "Your account was closed".to_owned(), body }
+    }
+
     /// Brings somebody the token to set another password with.
     #[must_use]
     pub fn password_reset(to: EmailAddress, username: &Username, token: &Secret) -> Self {
@@ -181,6 +194,19 @@ impl Mail {
 
 fn moment(time: Timestamp) -> impl fmt::Display {
     time.strftime("%Y-%m-%d at %H:%M:%S UTC")
+}
+
+/// Reads a body that has the token of a mail, and nothing else. What we never wrote into one is refused as a token that is not
+/// valid any more: `invalid`.
+pub(crate) fn token_from_json(
+    body: &Value,
+    invalid: impl FnOnce() -> Refusal,
+) -> Result<SecretHash, Refusal> {
+    let mut fields = Fields::of(body)?;
+    let token = fields.required("token", text(1, 200));
+    let Some(token) = token else { return Err(fields.refusal()) };
+    fields.finish()?;
+    Ok(Secret::decode(&token).ok_or_else(invalid)?.hash())
 }
 
 /// Tells the owner of an account what has been done, if it has an address. What has been done stays done where the mail is

@@ -26,6 +26,7 @@ use crate::{
     person::Profile,
     person_search::folded,
     profile_patch::{MOST_OF_NAME, stays_in_line},
+    rate_limit,
     secret::{Secret, SecretHash},
     time::Timestamp,
 };
@@ -35,8 +36,9 @@ use crate::{
 pub struct Vouched {
     /// Who it is to the issuer.
     pub identity: Identity,
-    /// When it said so: the token's `iat`.
-    pub issued_at: Timestamp,
+    /// When the person showed the issuer who they are, as far as it tells: the token's `auth_time` (OpenID Connect Core 1.0,
+    /// 2), which stays through refreshes; where it has none, when the token was made, its `iat`.
+    pub signed_in_at: Timestamp,
     /// The mail address, if it tells one.
     pub email: Option<EmailAddress>,
     /// Whether the issuer has shown that the address is theirs.
@@ -78,7 +80,7 @@ pub trait WebSignIn: Sync {
 }
 
 /// How old an access token of a trusted issuer may be, in seconds: a day, which is as long as Amazon Cognito's are good at
-/// most. Others may make them for longer; but it is kept for no longer who has left ([`crate::identity::LEFT_SECONDS`]).
+/// most. Others may make them for longer; but it is kept for a bounded time who has left ([`crate::identity::LEFT_SECONDS`]).
 /// <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html>
 pub const MOST_OF_TOKEN_AGE_SECONDS: u64 = 24 * 60 * 60;
 
@@ -313,13 +315,15 @@ pub async fn account_of(
 }
 
 /// The account of somebody whom a trusted issuer's access token names; it is made, if there is none. Such a token is for
-/// calling, and not for signing in: it opens no account that was made in another way, and gives none an address. One of
-/// before its owner left makes none: an app that still has it is not them, coming back.
+/// calling, and not for signing in: it opens no account that was made in another way, and gives none an address. One by
+/// which its owner signed in before they left makes none: an app that still has it, or a newer one by a refresh that nobody
+/// sees, is not them, coming back. Where an issuer does not tell when they signed in, a refreshed token cannot be told from
+/// one by which they sign in again, and makes an account.
 pub async fn provision(accounts: &impl Identities, vouched: &Vouched, now: Timestamp) -> Result<Account> {
     for _ in 0..MOST_TRIES {
         let left_at = match accounts.find(&vouched.identity).await? {
             Holder::Account(account) => return Ok(account),
-            Holder::Left(at) if vouched.issued_at <= at => return Err(account_closed().into()),
+            Holder::Left(at) if vouched.signed_in_at <= at => return Err(rate_limit::account_closed().into()),
             Holder::Left(at) => Some(at),
             Holder::Nobody => None,
         };
@@ -332,11 +336,6 @@ pub async fn provision(accounts: &impl Identities, vouched: &Vouched, now: Times
 
 /// How often it is looked again, where others come in between.
 const MOST_TRIES: usize = 4;
-
-fn account_closed() -> Refusal {
-    let detail = "the account was closed after this access token was made: sign in again for a new one";
-    Refusal::new(Kind::Unauthenticated, "account_closed", detail)
-}
 
 fn email_not_proven() -> Refusal {
     let detail =
@@ -440,7 +439,7 @@ mod tests {
     fn vouched(preferred: Option<&str>, name: &str, email: Option<&str>) -> Vouched {
         Vouched {
             identity: Identity::new("https://issuer.example", "1").unwrap(),
-            issued_at: crate::time::now(),
+            signed_in_at: crate::time::now(),
             email: email.map(|email| email.parse().unwrap()),
             email_verified: true,
             preferred_username: preferred.map(str::to_owned),

@@ -62,8 +62,11 @@ impl Password {
     pub fn read(value: &Value) -> Result<Self, Invalid> {
         let text = input::string(value)?;
         let length = text.chars().count();
-        if length == 0 || length > 128 {
-            return Err(Invalid::new("out_of_range", "must have 1 to 128 characters"));
+        if length == 0 {
+            return Err(Invalid::new("too_short", "must have at least 1 character"));
+        }
+        if length > 128 {
+            return Err(Invalid::new("too_long", "must have at most 128 characters"));
         }
         Ok(Self(text.into()))
     }

@@ -39,7 +39,8 @@ impl PasswordChange {
 
 /// Changes passwords.
 pub trait PasswordEditor: AccountReader {
-    /// Gives an account another password; answers whether it had `old` until then.
+    /// Gives an account another password; answers whether it had `old` until then. Where it had not, it may have `new` all
+    /// the same, from a first try whose answer was lost.
     fn set_password(
         &self,
         id: UserId,
@@ -73,7 +74,7 @@ pub async fn change(
     if let Some(current) = caller.session_id {
         sessions.keep_for(owner, current, &new.mark()).await?;
     }
-    let is_changed = accounts.set_password(owner, old, &new).await?;
+    let is_changed = accounts.set_password(owner, old, &new).await? || has(accounts, owner, &new).await?;
     // Of the two, one is no account's (any more). From here on the other sessions are of no use, whatever happens.
     let void = if is_changed { old.mark() } else { new.mark() };
     let tidied = async {
@@ -90,6 +91,13 @@ pub async fn change(
     }
     mail::tell(mailer, &account, |email| Mail::password_changed(email, &account.username, now)).await;
     Ok(())
+}
+
+/// Whether an account has this password. It may, though it was not set: where that was tried again, since the answer to the
+/// first try was lost, the storage refuses to do what it has done. No other change has this hash, with its salt.
+async fn has(accounts: &impl AccountReader, id: UserId, password: &PasswordHash) -> Result<bool> {
+    let account = accounts.get(id).await?;
+    Ok(account.and_then(|account| account.password).as_ref() == Some(password))
 }
 
 /// Refuses who does not know the password of the account that they are signed in to: who found a phone, say.

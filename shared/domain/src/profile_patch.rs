@@ -144,6 +144,9 @@ fn line(most: usize) -> impl Fn(&Value) -> Result<String, Invalid> {
         if !line.chars().all(stays_in_line) {
             return Err(Invalid::new("invalid_character", "must be one line"));
         }
+        if line.chars().all(|c| c.is_whitespace() || is_invisible(c)) {
+            return Err(Invalid::new("too_short", "must not be blank"));
+        }
         Ok(line.trim().to_owned())
     }
 }
@@ -153,6 +156,11 @@ pub(crate) fn stays_in_line(c: char) -> bool {
     let turns = matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     let breaks = c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     !turns && !breaks
+}
+
+/// Whether a character takes no room: such a name would look like none.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{3164}' | '\u{FEFF}')
 }
 
 /// A date of birth: of somebody who may be alive, and is born. It may be tomorrow already where they are.
@@ -252,7 +260,7 @@ mod tests {
     #[test]
     fn a_patch_that_is_not_valid_is_refused_with_every_reason() {
         let body = json!({
-            "username": null, "first_name": "a\nb", "last_name": "\u{202E}adA", "description": "",
+            "school": "\u{200B} \u{FEFF}", "username": null, "first_name": "a\nb", "last_name": "\u{202E}adA", "description": "",
             "date_of_birth": "1815-12-10", "work": "x".repeat(101), "email": "eve@example.org",
             "visibility": {"email": "all", "username": "nobody"}, "visit_sharing": 1,
         });
@@ -264,6 +272,7 @@ mod tests {
             ("/first_name", "invalid_character"),
             ("/last_name", "invalid_character"),
             ("/description", "too_short"),
+            ("/school", "too_short"),
             ("/date_of_birth", "out_of_range"),
             ("/work", "too_long"),
             ("/email", "unknown_field"),

@@ -60,16 +60,51 @@ pub const UPLOADING: RateLimit = RateLimit { name: "uploading", most: 30, window
 
 /// Counts.
 pub trait RateLimiter: Sync {
-    /// Counts one more by `who`, in the limit's window; answers how long to wait, if it is one too many. `who` may be
-    /// kept in clear: [`check`] tells only a hash.
-    fn count(&self, limit: RateLimit, who: &str) -> impl Future<Output = Result<Option<Duration>>> + Send;
+    /// Counts one more by `who`, in the limit's window; answers whether it may be done. `who` may be kept in clear:
+    /// [`check`] tells only a hash. Where it is an account, that is named besides.
+    fn count(
+        &self,
+        limit: RateLimit,
+        who: &str,
+        account: Option<UserId>,
+    ) -> impl Future<Output = Result<Counted>> + Send;
+}
+
+/// What counting comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// It is within the limit.
+    Within,
+    /// It is one too many; that long until it is not.
+    TooMany(Duration),
+    /// It is by an account that was barred.
+    Barred,
+}
+
+/// How long an account is barred, in seconds: as long as an access token is good.
+pub const BARRED_SECONDS: u64 = crate::access_token::LIFETIME_SECONDS;
+
+/// Bars accounts: their access tokens are good for a while after they were closed, and this makes them good for nothing.
+pub trait AccountBar: Sync {
+    /// Whatever counts of an account is [`Counted::Barred`] from now on, for [`BARRED_SECONDS`].
+    fn bar(&self, account: UserId) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// Refuses what is done too often. If nobody can count, it is allowed, and the log says so.
 pub async fn check(limiter: &impl RateLimiter, limit: RateLimit, who: &str) -> Result<(), Refusal> {
-    match limiter.count(limit, &pseudonym(limit, who)).await {
-        Ok(None) => Ok(()),
-        Ok(Some(wait)) => {
+    counted(limiter, limit, who, None).await
+}
+
+async fn counted(
+    limiter: &impl RateLimiter,
+    limit: RateLimit,
+    who: &str,
+    account: Option<UserId>,
+) -> Result<(), Refusal> {
+    match limiter.count(limit, &pseudonym(limit, who), account).await {
+        Ok(Counted::Within) => Ok(()),
+        Ok(Counted::Barred) => Err(account_closed()),
+        Ok(Counted::TooMany(wait)) => {
             let detail = format!("at most {} in {} s; wait", limit.most, limit.window.as_secs());
             let refusal = Refusal::new(Kind::RateLimited, "rate_limited", detail);
             Err(Refusal { retry_after: Some(wait), ..refusal })
@@ -88,11 +123,25 @@ fn pseudonym(limit: RateLimit, who: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(&digest[..16])
 }
 
-/// Refuses what an account does too often.
+/// Bars an account that was closed. If nobody can remember that, its tokens are good until they expire, and the log says so.
+pub async fn bar(bar: &impl AccountBar, account: UserId) {
+    if let Err(error) = bar.bar(account).await {
+        tracing::warn!(cache_unavailable = true, %error, user_id = %account, "a closed account is not barred");
+    }
+}
+
+/// The refusal of who has left, whose token is good still.
+#[must_use]
+pub fn account_closed() -> Refusal {
+    let detail = "the account was closed after the sign-in that this access token is of: sign in again";
+    Refusal::new(Kind::Unauthenticated, "account_closed", detail)
+}
+
+/// Refuses what an account does too often, or does after it was closed.
 pub async fn check_account(
     limiter: &impl RateLimiter,
     limit: RateLimit,
     user_id: UserId,
 ) -> Result<(), Refusal> {
-    check(limiter, limit, &user_id.to_string()).await
+    counted(limiter, limit, &user_id.to_string(), Some(user_id)).await
 }

@@ -347,9 +347,15 @@ pub(crate) async fn must_be_fresh(
 }
 
 /// Ends a session of its owner.
-pub async fn end(sessions: &impl SessionKeeper, owner: UserId, id: SessionId) -> Result<()> {
-    let ended = sessions.end(owner, id).await?;
-    if ended { Ok(()) } else { Err(Refusal::not_found("session").into()) }
+pub async fn end(
+    sessions: &(impl Sessions + SessionKeeper),
+    owner: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<()> {
+    sessions.get(owner, id, now).await?.ok_or_else(|| Refusal::not_found("session"))?;
+    // Whatever that answers: where it is tried again, since the answer to the first try was lost, it is there no more.
+    sessions.end(owner, id).await.map(drop)
 }
 
 /// Ends all sessions of their owner, save one.

@@ -216,6 +216,9 @@ pub trait SubscriptionEditor: Sync {
         owner: UserId,
         old: (&Subscription, &[AudienceKey]),
     ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Forgets how many somebody has who has none (any more); of anybody else it stays.
+    fn forget_count(&self, owner: UserId) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The refusal of one subscription too many.

@@ -173,6 +173,10 @@ mod tests {
         async fn remove(&self, _: UserId, old: Keyed<'_, '_>) -> Result<bool> {
             Ok(self.put(old, None))
         }
+
+        async fn forget_count(&self, _: UserId) -> Result<()> {
+            Ok(())
+        }
     }
 
     fn wish(category: &str) -> Wish {

@@ -62,7 +62,7 @@ impl Setting for Callers {
 struct Others {
     issuers: TrustedIssuers,
     people: Newcomers,
-    /// By identity, and when the token was made: it may be another account's by a later one.
+    /// By identity, and the sign-in that the token is of: it may be another account's by a later one.
     known: Mutex<HashMap<(Identity, Timestamp), (Caller, Instant)>>,
 }
 
@@ -91,7 +91,7 @@ impl Others {
 
     fn known(&self, vouched: &Vouched) -> Option<Caller> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_token = known.get(&(vouched.identity.clone(), vouched.issued_at));
+        let of_token = known.get(&(vouched.identity.clone(), vouched.signed_in_at));
         of_token.filter(|(_, since)| since.elapsed() < KEPT).map(|(caller, _)| caller.clone())
     }
 
@@ -100,7 +100,7 @@ impl Others {
         if known.len() >= MOST_KEPT {
             known.clear();
         }
-        known.insert((vouched.identity, vouched.issued_at), (caller, Instant::now()));
+        known.insert((vouched.identity, vouched.signed_in_at), (caller, Instant::now()));
     }
 }
 

@@ -122,7 +122,8 @@ mod tests {
 
     use tocsin_domain::{
         Error, Refusal, Result,
-        rate_limit::{PUBLIC, RateLimit, RateLimiter, check},
+        ids::UserId,
+        rate_limit::{self, PUBLIC, RateLimit, RateLimiter, check},
     };
     use tracing::instrument::WithSubscriber as _;
     use tracing_subscriber::layer::SubscriberExt as _;
@@ -132,7 +133,7 @@ mod tests {
     struct Away;
 
     impl RateLimiter for Away {
-        async fn count(&self, _: RateLimit, _: &str) -> Result<Option<std::time::Duration>> {
+        async fn count(&self, _: RateLimit, _: &str, _: Option<UserId>) -> Result<rate_limit::Counted> {
             Err(Error::unavailable("rate limits", "down"))
         }
     }

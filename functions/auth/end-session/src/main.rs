@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{dynamodb::SessionsTable, redis::RedisRateLimiter};
-use tocsin_domain::{Result, session};
+use tocsin_domain::{Result, session, time};
 use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
 type Ports = (Callers, RedisRateLimiter, SessionsTable);
@@ -16,6 +16,7 @@ async fn end_session((callers, limiter, sessions): &Ports, request: &Request) ->
     let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
-    session::end(sessions, caller.user_id, request.id_in_path("session_id", "session")?).await?;
+    let id = request.id_in_path("session_id", "session")?;
+    session::end(sessions, caller.user_id, id, time::now()).await?;
     Ok(Response::no_content())
 }

@@ -15,11 +15,10 @@ use tocsin_adapters::{
 };
 use tocsin_domain::{
     Result,
-    departure::{self, AccountCloser as _, Departing, DepartureJob, step},
+    departure::{self, AccountCloser as _, Departing, DepartureJob, long_step, step},
     friendship,
     person::ProfileEraser as _,
     profile_image, session, time,
-    timeline::TimelineEraser as _,
 };
 use tocsin_lambda::start;
 
@@ -40,13 +39,14 @@ async fn erase_account((person, things, outside): &Ports, job: DepartureJob) -> 
     let steps = vec![
         step("account", users.close(owner)),
         step("sessions", session::end_all(sessions, owner, None, now)),
-        step("devices", departure::erase_devices(devices, gateway, owner)),
-        step("subscriptions", departure::erase_subscriptions(subscriptions, owner)),
-        step("timeline", timelines.forget(owner)),
-        step("friendships", friendship::forget(friendships, friendships, owner, now)),
-        step("notifications", departure::erase_inbox(inbox, deliveries, owner, now)),
         step("profile", async { people.erase(owner).await.map(drop) }),
         step("images", profile_image::remove_all(images, owner)),
+        step("devices", departure::erase_devices(devices, gateway, owner)),
+        step("subscriptions", departure::erase_subscriptions(subscriptions, owner)),
+        step("timeline", departure::erase_timeline(timelines, owner)),
+        long_step("notifications", departure::erase_inbox(inbox, deliveries, owner, now)),
+        // Without a profile nobody new asks them.
+        long_step("friendships", friendship::forget(friendships, friendships, owner, now)),
     ];
     Departing { index: posts, posts, log, departures, queue }.go_on(job, steps, now).await
 }

@@ -128,6 +128,15 @@ impl SubscriptionEditor for SubscriptionsTable {
         actions.extend(audience.iter().map(|key| self.table.delete(audience_key(key, owner, id))));
         Ok(matches!(self.table.transact(actions).await?, Transacted::Done))
     }
+
+    async fn forget_count(&self, owner: UserId) -> Result<()> {
+        let request = self
+            .table
+            .delete_item(keys(user(owner), "count"))
+            .condition_expression("attribute_not_exists(pk) OR subscriptions = :none")
+            .expression_attribute_values(":none", number(0));
+        self.table.held(request.send().await).map(drop)
+    }
 }
 
 impl Audience for SubscriptionsTable {

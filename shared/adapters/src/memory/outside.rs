@@ -1,7 +1,7 @@
 //! What goes out: the log, the push queue, pushes and mail, kept to be looked at; and the counting of requests.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use tocsin_domain::{
     password_reset::{ResetQueue, ResetRequest},
     post_log::{PostLog, PostRecord},
     push::{Endpoint, Published, Push, PushGateway, PushJob, PushQueue},
-    rate_limit::{RateLimit, RateLimiter},
+    rate_limit::{AccountBar, Counted, RateLimit, RateLimiter},
 };
 
 use super::Shared;
@@ -182,10 +182,14 @@ type Window = (Instant, u32);
 #[derive(Clone, Debug, Default)]
 pub struct MemoryRateLimiter {
     windows: Shared<HashMap<(&'static str, String), Window>>,
+    barred: Shared<HashSet<UserId>>,
 }
 
 impl RateLimiter for MemoryRateLimiter {
-    async fn count(&self, limit: RateLimit, who: &str) -> Result<Option<Duration>> {
+    async fn count(&self, limit: RateLimit, who: &str, account: Option<UserId>) -> Result<Counted> {
+        if account.is_some_and(|account| self.barred.lock().contains(&account)) {
+            return Ok(Counted::Barred);
+        }
         let mut windows = self.windows.lock();
         let (since, count) =
             windows.entry((limit.name, who.to_owned())).or_insert_with(|| (Instant::now(), 0));
@@ -193,6 +197,14 @@ impl RateLimiter for MemoryRateLimiter {
             (*since, *count) = (Instant::now(), 0);
         }
         *count = count.saturating_add(1);
-        Ok((*count > limit.most).then(|| limit.window.saturating_sub(since.elapsed())))
+        let wait = limit.window.saturating_sub(since.elapsed());
+        Ok(if *count > limit.most { Counted::TooMany(wait) } else { Counted::Within })
+    }
+}
+
+impl AccountBar for MemoryRateLimiter {
+    async fn bar(&self, account: UserId) -> Result<()> {
+        self.barred.lock().insert(account);
+        Ok(())
     }
 }

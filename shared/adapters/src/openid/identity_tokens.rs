@@ -93,9 +93,10 @@ impl Provider {
             (first, last, _) => PersonName::from_parts(first, last),
         };
         let email = claims.email().map(|email| email.parse());
+        let signed_in_at = claims.auth_time().unwrap_or_else(|| claims.issue_time());
         Some(Vouched {
             identity: Identity::new(self.issuer.as_str(), claims.subject().as_str()).ok()?,
-            issued_at: Timestamp::from_second(claims.issue_time().timestamp()).ok()?,
+            signed_in_at: Timestamp::from_second(signed_in_at.timestamp()).ok()?,
             // An address that we cannot read is none.
             email: email.and_then(Result::ok),
             email_verified: claims.email_verified() == Some(true),
