@@ -201,8 +201,7 @@ impl<C: PostCache, P: Posts, R: ReactionCounts + Standings, L: PostLog> Counting
         let many = counts.flags_in_all() >= self.flags_to_withhold.0.get();
         let withheld = decision.is_none() && (was_withheld || many);
         let edit_id = EditId::new(now);
-        let new =
-            Standing { confirmations: counts.confirmations, withheld, decision, edit_id, told: false };
+        let new = Standing { confirmations: counts.confirmations, withheld, decision, edit_id, told: false };
         if new.changes(old).is_empty() {
             return Ok(None);
         }
@@ -263,8 +262,7 @@ impl<C: PostCache + PostCacheEditor, P: Posts, S: Standings, L: PostLog> Decidin
             return Err(not_flagged().into());
         }
         let post = posts::read(self.cache, self.posts, &[post_id]).await?.pop().ok_or_else(not_flagged)?;
-        let new =
-            Standing { withheld: false, decision: Some(Decision::Keep), told: false, ..old.clone() };
+        let new = Standing { withheld: false, decision: Some(Decision::Keep), told: false, ..old.clone() };
         let (new, edit) = edited(new, Some(old), &post, now);
         if !self.standings.claim(post_id, Some(old), &new).await? {
             return Ok(false);
@@ -364,7 +362,8 @@ impl<C: PostCache, P: Posts, R: FlaggedPosts + ReactionCounts> Queue<'_, C, P, R
         let ids: Vec<_> = waiting.iter().map(|(post_id, _)| *post_id).collect();
         let posts = posts::read(self.cache, self.posts, &ids).await?;
         let mut posts: HashMap<_, _> = posts.into_iter().map(|post| (post.post_id, post)).collect();
-        let there = waiting.into_iter().filter_map(|(id, withheld_at)| Some((posts.remove(&id)?, withheld_at)));
+        let there =
+            waiting.into_iter().filter_map(|(id, withheld_at)| Some((posts.remove(&id)?, withheld_at)));
         let view = |(post, withheld_at): (Post, Timestamp)| async move {
             let counts = self.reactions.of(post.post_id);
             let notes = self.reactions.newest_notes(post.post_id, NOTES_SHOWN);
