@@ -32,8 +32,8 @@ use tocsin_domain::{
     post_log::{Change, PostChange, PostLog, PostRecord},
     posts::{self, PostCache as _, PostStore as _},
     reaction::{
-        self, Counts, Flag, FlagReason, OwnReactions as _, Reacting, ReactionCounts, ReactionKind,
-        ReactionQueue, Reactions as _,
+        self, Counts, Flag, FlagReason, OwnReactions, Reacting, ReactionCounts, ReactionKind, ReactionQueue,
+        Reactions as _,
     },
     time,
 };
@@ -204,7 +204,6 @@ struct Town {
     cache: MemoryPostCache,
     posts: MemoryPosts,
     reactions: MemoryReactions,
-    queue: MemoryReactionQueue,
     log: MemoryPostLog,
 }
 
@@ -224,7 +223,7 @@ impl Town {
 
     /// Counts, and lets the posts be as the log then says.
     async fn count(&self, post_id: PostId) {
-        let Self { cache, posts, reactions, log, .. } = self;
+        let Self { cache, posts, reactions, log } = self;
         let counting = Counting { cache, posts, reactions, log, flags_to_withhold: THREE };
         counting.count(post_id, time::now()).await.unwrap();
         self.ingest().await;
@@ -485,13 +484,16 @@ async fn who_leaves_takes_their_reactions_also_where_it_ends_in_between() {
     let queued: HashSet<_> = queue.queue.take().into_iter().map(|job| job.post_id).collect();
     assert_eq!(queued, ids.iter().copied().collect(), "each is counted again");
     for kind in ReactionKind::ALL {
-        assert_eq!(town.reactions.of(ada, kind, None, 1_000).await.unwrap(), []);
+        assert_eq!(OwnReactions::of(&town.reactions, ada, kind, None, 1_000).await.unwrap(), []);
     }
     for id in &ids {
         let counts = ReactionCounts::of(&town.reactions, *id).await.unwrap();
         assert_eq!((counts.confirmations, counts.flags_in_all()), (1, 0));
     }
-    assert_eq!(town.reactions.of(eve, ReactionKind::Confirmation, None, 1_000).await.unwrap().len(), 120);
+    assert_eq!(
+        OwnReactions::of(&town.reactions, eve, ReactionKind::Confirmation, None, 1_000).await.unwrap().len(),
+        120
+    );
     reaction::erase(&town.reactions, &queue, ada).await.unwrap();
     assert_eq!(queue.queue.take(), []);
 }

@@ -58,8 +58,8 @@ pub async fn reactions(reactions: &impl ReactionStore) {
         assert_eq!(counted(reactions, post_id).await, counts(40, [(FlagReason::Spam, 1)]));
     }
     // The newest reason holds.
-    let noted = flag(FlagReason::Abuse, Some("It names my neighbour"), time::after(now, 1));
-    reactions.flag(post_id, ada, &noted).await.unwrap();
+    let abuse = flag(FlagReason::Abuse, Some("It names my neighbour"), time::after(now, 1));
+    reactions.flag(post_id, ada, &abuse).await.unwrap();
     reactions.flag(post_id, eve, &flag(FlagReason::Abuse, Some("Lies"), time::after(now, 2))).await.unwrap();
     assert_eq!(counted(reactions, post_id).await, counts(40, [(FlagReason::Abuse, 2)]));
     let notes = async |limit| {
@@ -167,7 +167,7 @@ pub async fn standings(standings: &(impl Standings + FlaggedPosts)) {
     assert!(!standings.claim(post_id, Some(&first), &first).await.unwrap(), "there is none");
     assert!(standings.claim(post_id, None, &first).await.unwrap());
     assert!(!standings.claim(post_id, None, &standing(9, false, None, 1)).await.unwrap());
-    assert_eq!((get().await, waits().await), (Some(first.clone()), None));
+    assert_eq!((get().await, waits().await), (Some(first), None));
 
     let withheld = standing(2, true, None, 2);
     assert!(standings.claim(post_id, Some(&first), &withheld).await.unwrap());
@@ -194,7 +194,7 @@ pub async fn standings(standings: &(impl Standings + FlaggedPosts)) {
     assert!(waits().await.is_some());
     for _ in 0..2 {
         standings.settle(post_id, &kept).await.unwrap();
-        assert_eq!((get().await, waits().await), (Some(Standing { told: true, ..kept.clone() }), None));
+        assert_eq!((get().await, waits().await), (Some(Standing { told: true, ..kept }), None));
     }
 
     for other in &posts {

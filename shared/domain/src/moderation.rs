@@ -74,7 +74,7 @@ impl Decision {
 }
 
 /// What was last told of a post on account of its reactions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// How many confirm it.
     pub confirmations: u32,
@@ -262,7 +262,7 @@ impl<C: PostCache + PostCacheEditor, P: Posts, S: Standings, L: PostLog> Decidin
             return Err(not_flagged().into());
         }
         let post = posts::read(self.cache, self.posts, &[post_id]).await?.pop().ok_or_else(not_flagged)?;
-        let new = Standing { withheld: false, decision: Some(Decision::Keep), told: false, ..old.clone() };
+        let new = Standing { withheld: false, decision: Some(Decision::Keep), told: false, ..*old };
         let (new, edit) = edited(new, Some(old), &post, now);
         if !self.standings.claim(post_id, Some(old), &new).await? {
             return Ok(false);
@@ -278,7 +278,7 @@ impl<C: PostCache + PostCacheEditor, P: Posts, S: Standings, L: PostLog> Decidin
 
     async fn remove(&self, post_id: PostId, old: &Standing, now: Timestamp) -> Result<bool> {
         let edit_id = EditId::new(Standing::before(Some(old), now));
-        let new = Standing { decision: Some(Decision::Remove), edit_id, told: false, ..old.clone() };
+        let new = Standing { decision: Some(Decision::Remove), edit_id, told: false, ..*old };
         if !self.standings.claim(post_id, Some(old), &new).await? {
             return Ok(false);
         }

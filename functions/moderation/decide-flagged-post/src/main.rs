@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 }
 
 async fn decide_flagged_post(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, cache, posts, standings, log) = ports;
+    let (callers, limiter, cache, stored, standings, log) = ports;
     let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
@@ -30,6 +30,6 @@ async fn decide_flagged_post(ports: &Ports, request: &Request) -> Result<Respons
     caller.must_moderate()?;
     let post_id = request.id_in_path("post_id", "post")?;
     let decision = Decision::from_json(&request.json()?)?;
-    Deciding { cache, posts, standings, log }.decide(&caller, post_id, decision, time::now()).await?;
+    Deciding { cache, posts: stored, standings, log }.decide(&caller, post_id, decision, time::now()).await?;
     Ok(Response::no_content())
 }

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 async fn list_flagged_posts(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, cache, posts, reactions) = ports;
+    let (callers, limiter, cache, stored, reactions) = ports;
     let caller = request.caller(callers).await?;
     let page = async {
         // Who may not is told so, and not what else is wrong.
@@ -34,7 +34,7 @@ async fn list_flagged_posts(ports: &Ports, request: &Request) -> Result<Response
         let mut query = request.query();
         let (limit, after) = (query.limit(), query.cursor(Some(moderation::scope())));
         query.finish()?;
-        Queue { cache, posts, reactions }.page(&caller, after, limit).await
+        Queue { cache, posts: stored, reactions }.page(&caller, after, limit).await
     };
     let page = limits::read(limiter, &caller, page).await?;
     Response::read(request, Caching::Private, &page)

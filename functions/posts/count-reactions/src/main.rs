@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 }
 
 async fn count_reactions(ports: &Ports, job: CountJob) -> Result<()> {
-    let (cache, posts, reactions, log, flags_to_withhold) = ports;
-    let counting = Counting { cache, posts, reactions, log, flags_to_withhold: *flags_to_withhold };
+    let (cache, stored, reactions, log, flags_to_withhold) = ports;
+    let counting = Counting { cache, posts: stored, reactions, log, flags_to_withhold: *flags_to_withhold };
     counting.count(job.post_id, time::now()).await
 }

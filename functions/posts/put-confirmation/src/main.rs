@@ -27,12 +27,14 @@ fn main() -> ExitCode {
 }
 
 async fn put_confirmation(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, cache, posts, hidden_cache, friendships, reactions, queue) = ports;
+    let (callers, limiter, cache, stored, hidden_cache, friendships, reactions, queue) = ports;
     let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let post_id = request.id_in_path("post_id", "post")?;
     let hidden = hidden_from(hidden_cache, friendships, caller.user_id);
-    Reacting { cache, posts, reactions, queue }.confirm(&caller, hidden, post_id, time::now()).await?;
+    Reacting { cache, posts: stored, reactions, queue }
+        .confirm(&caller, hidden, post_id, time::now())
+        .await?;
     Ok(Response::no_content())
 }

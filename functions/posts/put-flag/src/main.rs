@@ -32,13 +32,13 @@ fn main() -> ExitCode {
 }
 
 async fn put_flag(ports: &Ports, request: &Request) -> Result<Response> {
-    let (callers, limiter, cache, posts, hidden_cache, friendships, reactions, queue) = ports;
+    let (callers, limiter, cache, stored, hidden_cache, friendships, reactions, queue) = ports;
     let caller = request.caller(callers).await?;
     limits::change(limiter, &caller).await?;
     request.no_query()?;
     let post_id = request.id_in_path("post_id", "post")?;
     let flag = Flag::from_json(&request.json()?, time::now())?;
     let hidden = hidden_from(hidden_cache, friendships, caller.user_id);
-    Reacting { cache, posts, reactions, queue }.flag(&caller, hidden, post_id, &flag).await?;
+    Reacting { cache, posts: stored, reactions, queue }.flag(&caller, hidden, post_id, &flag).await?;
     Ok(Response::no_content())
 }

@@ -126,7 +126,7 @@ impl ReactionEraser for MemoryReactions {
 
 impl Standings for MemoryReactions {
     async fn get(&self, post_id: PostId) -> Result<Option<Standing>> {
-        Ok(self.tables.lock().standings.get(&post_id).cloned())
+        Ok(self.tables.lock().standings.get(&post_id).copied())
     }
 
     async fn claim(&self, post_id: PostId, old: Option<&Standing>, new: &Standing) -> Result<bool> {
@@ -135,7 +135,7 @@ impl Standings for MemoryReactions {
         if there != old.map(|old| old.edit_id) {
             return Ok(false);
         }
-        tables.standings.insert(post_id, new.clone());
+        tables.standings.insert(post_id, *new);
         if new.is_undecided() {
             tables.waiting.entry(post_id).or_insert(new.edit_id.time());
         }
