@@ -3,8 +3,9 @@
 //!
 //! A post's reactions are counted after they are stored, by whoever takes its id from the queue, and several may count at
 //! once. What they tell the log is in the order in which they counted: each first claims the post's [`Standing`], which is
-//! what was last told of it, under the id of its edit, and goes on only if that is as it was before it counted. The later
-//! claim has counted later, and its edit is the later one; of what arrives late in the log the newer stays.
+//! what was last told of it, under the id of its edit, and goes on only if that is as it was before it counted; also who
+//! found nothing new. The later claim has counted later, and its edit is the later one; of what arrives late in the log the
+//! newer stays.
 //!
 //! A claim that was not told, since its maker ended in between, is told again by whoever comes next, and the message that
 //! it was made for is brought again. A post is in the moderators' queue from the claim that withholds it until their
@@ -171,10 +172,21 @@ impl<C: PostCache, P: Posts, R: ReactionCounts + Standings, L: PostLog> Counting
         for _ in 0..MOST_TRIES {
             // Before the counts: who claims after this has seen them as they are now, or later.
             let old = self.reactions.get(post_id).await?;
-            let counts = self.reactions.of(post_id).await?;
-            let Some((new, post)) = self.next(post_id, old.as_ref(), &counts, now).await? else {
+            if old.is_some_and(|old| old.decision == Some(Decision::Remove)) {
                 return Ok(());
-            };
+            }
+            let counts = self.reactions.of(post_id).await?;
+            let new = self.counted(old.as_ref(), &counts, now);
+            if new.changes(old.as_ref()).is_empty() {
+                // Claimed all the same: who counted before, and saw something else, must not tell it after this.
+                if self.reactions.claim(post_id, old.as_ref(), &Standing { told: true, ..new }).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let post = posts::read(self.cache, self.posts, &[post_id]).await?.pop();
+            // It is gone.
+            let Some(post) = post else { return Ok(()) };
             let (new, edit) = edited(new, old.as_ref(), &post, now);
             if self.reactions.claim(post_id, old.as_ref(), &new).await? {
                 self.log.append(&PostChange::Edited(edit).into()).await?;
@@ -184,29 +196,19 @@ impl<C: PostCache, P: Posts, R: ReactionCounts + Standings, L: PostLog> Counting
         Err(Error::unavailable("reactions", "a post's reactions are counted by many at once"))
     }
 
-    /// What is to be told of a post, and the post: none where there is nothing to tell, or the post is gone.
-    async fn next(
-        &self,
-        post_id: PostId,
-        old: Option<&Standing>,
-        counts: &Counts,
-        now: Timestamp,
-    ) -> Result<Option<(Standing, Post)>> {
+    /// What is to be told of a post after `old`.
+    fn counted(&self, old: Option<&Standing>, counts: &Counts, now: Timestamp) -> Standing {
         let decision = old.and_then(|old| old.decision);
-        if decision == Some(Decision::Remove) {
-            return Ok(None);
-        }
         // What is withheld stays so until a moderator has decided, also where flags go with who raised them.
         let was_withheld = old.is_some_and(|old| old.withheld);
         let many = counts.flags_in_all() >= self.flags_to_withhold.0.get();
-        let withheld = decision.is_none() && (was_withheld || many);
-        let edit_id = EditId::new(now);
-        let new = Standing { confirmations: counts.confirmations, withheld, decision, edit_id, told: false };
-        if new.changes(old).is_empty() {
-            return Ok(None);
+        Standing {
+            confirmations: counts.confirmations,
+            withheld: decision.is_none() && (was_withheld || many),
+            decision,
+            edit_id: EditId::new(Standing::before(old, now)),
+            told: false,
         }
-        let post = posts::read(self.cache, self.posts, &[post_id]).await?.pop();
-        Ok(post.map(|post| (new, post)))
     }
 }
 
