@@ -135,7 +135,12 @@ async fn an_export_has_everything_that_is_kept_of_a_person() {
     for title in ["one", "two", "three"] {
         posts.push(town.post(&ada, &fire(title)).await);
     }
-    town.post(&bob, &fire("bob's")).await;
+    let bobs = town.post(&bob, &fire("bob's")).await;
+    let flag = json!({"reason": "false", "note": "No smoke"});
+    for (what, body) in [("confirmation", json!({})), ("flag", flag)] {
+        let put = ada.api.put(&format!("/v1/posts/{bobs}/{what}"), &body).await.unwrap();
+        assert_eq!(put.status, 204, "{}", put.body);
+    }
     town.settle().await;
 
     let whole = export(&ada, 100).await;
@@ -162,6 +167,12 @@ async fn an_export_has_everything_that_is_kept_of_a_person() {
     let mut titles: Vec<_> = whole["post"].iter().map(|post| text(post, "title").unwrap()).collect();
     titles.sort();
     assert_eq!(titles, ["one", "three", "two"]);
+    assert_eq!(one("confirmation")["post_id"], bobs);
+    let flag = one("flag");
+    assert_eq!(
+        (&flag["post_id"], &flag["reason"], &flag["note"]),
+        (&json!(bobs), &json!("false"), &json!("No smoke"))
+    );
     let text_of_all = serde_json::to_string(&whole).unwrap();
     assert!(
         !text_of_all.contains("argon2") && !text_of_all.contains("bob's"),
@@ -186,10 +197,13 @@ async fn who_leaves_is_gone_everywhere() {
         let (ada, bob) = (town.follower("ada").await, town.follower("bob").await);
         befriend(&ada, &bob).await;
         // A kilometre away.
-        town.post(&bob, &post("A bell for Ada", "fire", 60.3972, 5.3420)).await;
+        let bobs = town.post(&bob, &post("A bell for Ada", "fire", 60.3972, 5.3420)).await;
+        let confirmation = format!("/v1/posts/{bobs}/confirmation");
+        assert_eq!(ada.api.put(&confirmation, &json!({})).await.unwrap().status, 204);
         let post_id = town.post(&ada, &fire("Smoke over Bryggen")).await;
         town.settle().await;
         assert_eq!(bob.api.timeline().await.unwrap().len(), 2);
+        assert_eq!(count(&town, "ReactionsTable", &ada.user_id()).await, 2, "by post and by person");
         for kept in ["NotificationsTable", "DeliveriesTable"] {
             assert_eq!(count(&town, kept, &ada.user_id()).await, 1, "{kept}");
         }
@@ -204,6 +218,9 @@ async fn who_leaves_is_gone_everywhere() {
         assert_eq!(renewal.unwrap().status, 401);
         town.settle().await;
 
+        assert_eq!(count(&town, "ReactionsTable", &ada.user_id()).await, 0);
+        let bobs = bob.api.get(&format!("/v1/posts/{bobs}")).await.unwrap().expect(200).unwrap();
+        assert_eq!(bobs["confirmations"], 0);
         for kept in ["NotificationsTable", "DeliveriesTable"] {
             assert_eq!(count(&town, kept, &ada.user_id()).await, 0, "{kept}");
             assert_eq!(count(&town, kept, &bob.user_id()).await, 1, "nobody else's: {kept}");

@@ -10,7 +10,7 @@ use town::Town;
 
 /// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
 /// what those before them leave.
-const SAMPLES: [(&str, Option<u64>); 70] = [
+const SAMPLES: [(&str, Option<u64>); 76] = [
     ("get-status", Some(200)),
     ("get-openapi", Some(200)),
     ("get-docs", Some(200)),
@@ -79,6 +79,13 @@ const SAMPLES: [(&str, Option<u64>); 70] = [
     ("delete-block", Some(204)),
     ("list-blocks", Some(200)),
     ("share-post", Some(422)),
+    ("put-confirmation", Some(204)),
+    ("put-flag", Some(204)),
+    ("delete-confirmation", Some(204)),
+    ("count-reactions", None),
+    // Only moderators may.
+    ("list-flagged-posts", Some(403)),
+    ("decide-flagged-post", Some(403)),
     // The sample's post is another's.
     ("update-post", Some(403)),
     ("resolve-post", Some(403)),

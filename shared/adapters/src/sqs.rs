@@ -1,4 +1,5 @@
-//! Jobs in SQS: pushes, steps of large audiences, mails for other passwords, and departures.
+//! Jobs in SQS: pushes, steps of large audiences, posts whose reactions are to be counted, mails for other passwords, and
+//! departures.
 
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use tocsin_domain::{
     Error, Result,
     departure::{DepartureJob, DepartureQueue},
     fan_out::{Step, StepQueue},
+    ids::PostId,
     password_reset::{ResetQueue, ResetRequest},
     push::{PushJob, PushQueue},
+    reaction::{CountJob, ReactionQueue},
 };
 
 use crate::aws::{SdkConfig, failed};
@@ -28,7 +31,6 @@ const MOST_BYTES: usize = 256 * 1024;
 const CONCURRENT: usize = 8;
 /// How often messages are sent that SQS took the batch but not the message of.
 const MOST_ROUNDS: usize = 3;
-const SERVICE: &str = "the push queue";
 
 impl SqsPushQueue {
     /// The queue at a URL.
@@ -36,27 +38,27 @@ impl SqsPushQueue {
     pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
         Self { client: Client::new(config), url: url.into() }
     }
+}
 
-    async fn send(&self, bodies: Vec<String>) -> Result<()> {
-        let entry = |(id, body): (usize, String)| {
-            SendMessageBatchRequestEntry::builder().id(id.to_string()).message_body(body).build()
-        };
-        let entries: Result<Vec<_>, _> = bodies.into_iter().enumerate().map(entry).collect();
-        let mut entries = entries.map_err(failed(SERVICE))?;
-        let mut cause = String::new();
-        for _ in 0..MOST_ROUNDS {
-            let request =
-                self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries.clone()));
-            let answer = request.send().await.map_err(failed(SERVICE))?;
-            let Some(failure) = answer.failed().first() else { return Ok(()) };
-            cause = format!("{}: {}", failure.code(), failure.message().unwrap_or_default());
-            if answer.failed().iter().any(aws_sdk_sqs::types::BatchResultErrorEntry::sender_fault) {
-                break;
-            }
-            entries.retain(|entry| answer.failed().iter().any(|failure| failure.id() == entry.id()));
+/// Sends up to [`MOST_MESSAGES`] messages to a queue, again where it took the batch but not the message.
+async fn send(client: &Client, url: &str, service: &'static str, bodies: Vec<String>) -> Result<()> {
+    let entry = |(id, body): (usize, String)| {
+        SendMessageBatchRequestEntry::builder().id(id.to_string()).message_body(body).build()
+    };
+    let entries: Result<Vec<_>, _> = bodies.into_iter().enumerate().map(entry).collect();
+    let mut entries = entries.map_err(failed(service))?;
+    let mut cause = String::new();
+    for _ in 0..MOST_ROUNDS {
+        let request = client.send_message_batch().queue_url(url).set_entries(Some(entries.clone()));
+        let answer = request.send().await.map_err(failed(service))?;
+        let Some(failure) = answer.failed().first() else { return Ok(()) };
+        cause = format!("{}: {}", failure.code(), failure.message().unwrap_or_default());
+        if answer.failed().iter().any(aws_sdk_sqs::types::BatchResultErrorEntry::sender_fault) {
+            break;
         }
-        Err(Error::unavailable(SERVICE, cause))
+        entries.retain(|entry| answer.failed().iter().any(|failure| failure.id() == entry.id()));
     }
+    Err(Error::unavailable(service, cause))
 }
 
 /// The queue of `mail-password-reset`.
@@ -87,7 +89,8 @@ impl PushQueue for SqsPushQueue {
     async fn enqueue(&self, jobs: &[PushJob]) -> Result<()> {
         let write = |job| serde_json::to_string(job).map_err(|error| Error::unreadable("a push job", error));
         let bodies = jobs.iter().map(write).collect::<Result<Vec<_>>>()?;
-        let sends = stream::iter(batches(bodies)).map(|batch| self.send(batch));
+        let sends =
+            stream::iter(batches(bodies)).map(|batch| send(&self.client, &self.url, "the push queue", batch));
         sends.buffer_unordered(CONCURRENT).try_collect().await
     }
 }
@@ -114,6 +117,34 @@ impl StepQueue for SqsStepQueue {
         let message = message.delay_seconds(i32::try_from(delay.as_secs()).unwrap_or(i32::MAX));
         message.send().await.map_err(failed("the queue of steps"))?;
         Ok(())
+    }
+}
+
+/// The queue of `count-reactions`.
+#[derive(Clone, Debug)]
+pub struct SqsReactionQueue {
+    client: Client,
+    url: String,
+}
+
+impl SqsReactionQueue {
+    /// The queue at a URL.
+    #[must_use]
+    pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
+        Self { client: Client::new(config), url: url.into() }
+    }
+}
+
+impl ReactionQueue for SqsReactionQueue {
+    async fn enqueue(&self, posts: &[PostId]) -> Result<()> {
+        let write = |post_id: &PostId| {
+            let job = CountJob { post_id: *post_id };
+            serde_json::to_string(&job).map_err(|error| Error::unreadable("a post to count", error))
+        };
+        let bodies = posts.iter().map(write).collect::<Result<Vec<_>>>()?;
+        let sends = stream::iter(batches(bodies))
+            .map(|batch| send(&self.client, &self.url, "the queue of reactions", batch));
+        sends.buffer_unordered(CONCURRENT).try_collect().await
     }
 }
 

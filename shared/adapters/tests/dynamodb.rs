@@ -4,12 +4,14 @@
 mod storage;
 
 use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
-use storage::storage;
+use storage::{storage, storage_of};
 use tocsin_adapters::dynamodb::{
     AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PeopleEditor,
-    PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
+    PeopleTable, PostsTable, ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
 };
-use tocsin_conformance::{accounts, departures, fixtures, people, posts, pushes, subscriptions, usernames};
+use tocsin_conformance::{
+    accounts, departures, fixtures, people, posts, pushes, reactions, subscriptions, usernames,
+};
 use tocsin_domain::{
     post::Post,
     posts::{PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
@@ -74,6 +76,15 @@ async fn pushes() {
     pushes::deliveries(&DeliveriesTable::new(&client, "deliveries")).await;
     pushes::delivered(&DeliveriesTable::new(&client, "deliveries")).await;
     pushes::told(&DeliveriesTable::new(&client, "deliveries")).await;
+}
+
+#[tokio::test]
+async fn reactions() {
+    let client = storage_of(&[("reactions", &["pk", "sk", "noted"])]).await;
+    let table = ReactionsTable::new(&client, "reactions");
+    reactions::reactions(&table).await;
+    reactions::own_reactions(&table).await;
+    reactions::standings(&table).await;
 }
 
 #[tokio::test]

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
     MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryIdempotency, MemoryPeople, MemoryPostCache,
-    MemoryPosts, MemoryRateLimiter, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
+    MemoryPosts, MemoryRateLimiter, MemoryReactions, MemorySessions, MemorySubscriptions, MemoryTimelines,
+    MemoryUsers,
 };
 use tocsin_conformance::{
-    accounts, departures, fixtures, people, posts, pushes, rate_limits, subscriptions, timelines, usernames,
+    accounts, departures, fixtures, people, posts, pushes, rate_limits, reactions, subscriptions, timelines,
+    usernames,
 };
 use tocsin_domain::{
     audience,
@@ -49,6 +51,9 @@ async fn conformance() {
     pushes::delivered(&MemoryDeliveries::default()).await;
     pushes::told(&MemoryDeliveries::default()).await;
     rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
+    reactions::reactions(&MemoryReactions::default()).await;
+    reactions::own_reactions(&MemoryReactions::default()).await;
+    reactions::standings(&MemoryReactions::default()).await;
     timelines::timelines(&MemoryTimelines::default()).await;
     timelines::merged(&MemoryTimelines::default()).await;
 }

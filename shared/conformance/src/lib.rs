@@ -14,6 +14,7 @@ pub mod people;
 pub mod posts;
 pub mod pushes;
 pub mod rate_limits;
+pub mod reactions;
 pub mod subscriptions;
 pub mod timelines;
 pub mod usernames;

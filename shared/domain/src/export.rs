@@ -23,6 +23,7 @@ use crate::{
     person::{PrivateProfile, ProfileImageUrls, Profiles},
     posts::{PlaceIndex, PlaceKey, Posts},
     push::{Delivered, DeliveryReader},
+    reaction::{Flag, OwnReactions, Reaction, ReactionKind},
     session::{AccountReader, Session, SessionKeeper},
     subscription::Subscriptions,
     time::Timestamp,
@@ -65,10 +66,14 @@ pub enum Kind {
     Notification,
     /// A post.
     Post,
+    /// A post of another that they see too.
+    Confirmation,
+    /// A post of another that they flagged.
+    Flag,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Account,
         Self::Profile,
         Self::Identity,
@@ -78,6 +83,8 @@ impl Kind {
         Self::Relation,
         Self::Notification,
         Self::Post,
+        Self::Confirmation,
+        Self::Flag,
     ];
 }
 
@@ -153,7 +160,7 @@ pub fn scope(owner: UserId) -> Scope {
 
 /// The ports of [`Export::page`].
 #[derive(Debug)]
-pub struct Export<'a, U, P, S, D, W, F, N, R, I> {
+pub struct Export<'a, U, P, S, D, W, F, N, R, I, O> {
     /// Accounts and their identities.
     pub users: &'a U,
     /// Profiles.
@@ -174,9 +181,11 @@ pub struct Export<'a, U, P, S, D, W, F, N, R, I> {
     pub deliveries: &'a R,
     /// Posts, and where they are found.
     pub posts: &'a I,
+    /// Reactions to posts of others.
+    pub reactions: &'a O,
 }
 
-impl<U, P, S, D, W, F, N, R, I> Export<'_, U, P, S, D, W, F, N, R, I>
+impl<U, P, S, D, W, F, N, R, I, O> Export<'_, U, P, S, D, W, F, N, R, I, O>
 where
     U: AccountReader + IdentityReader,
     P: Profiles,
@@ -187,6 +196,7 @@ where
     N: Inbox,
     R: DeliveryReader,
     I: PlaceIndex + Posts,
+    O: OwnReactions,
 {
     /// A page of what is kept of a person.
     pub async fn page(
@@ -269,6 +279,8 @@ where
             Kind::Relation => self.relations(owner, after, most).await,
             Kind::Notification => self.notifications(owner, after, most, now).await,
             Kind::Post => self.own_posts(owner, after, most).await,
+            Kind::Confirmation => self.own_reactions(owner, ReactionKind::Confirmation, after, most).await,
+            Kind::Flag => self.own_reactions(owner, ReactionKind::Flag, after, most).await,
         }
     }
 
@@ -352,6 +364,29 @@ where
             }
         }
         Ok(items)
+    }
+
+    async fn own_reactions(
+        &self,
+        owner: UserId,
+        kind: ReactionKind,
+        after: &[u8],
+        most: usize,
+    ) -> Result<Vec<(Vec<u8>, Value)>> {
+        let after = <PostId as Position>::from_bytes(after);
+        let found = self.reactions.of(owner, kind, after, most).await?;
+        let json = |(post_id, reaction): (PostId, Reaction)| {
+            let data = match reaction {
+                Reaction::Confirmation { confirmed_at } => {
+                    json!({"post_id": post_id, "confirmed_at": confirmed_at})
+                }
+                Reaction::Flag(Flag { reason, note, flagged_at }) => {
+                    json!({"post_id": post_id, "reason": reason, "note": note, "flagged_at": flagged_at})
+                }
+            };
+            (post_id.to_bytes(), data)
+        };
+        Ok(found.into_iter().map(json).collect())
     }
 }
 

@@ -249,7 +249,7 @@ where
     H: Hidden,
 {
     /// A page of a person's inbox, the newest first: without what is of, or was shared by, people who are hidden from
-    /// them or have left, and without posts that are gone. It has fewer than `limit` where much is left out.
+    /// them or have left, and without posts that are gone or withheld. It has fewer than `limit` where much is left out.
     pub async fn page(
         &self,
         owner: UserId,
@@ -312,7 +312,8 @@ fn view(
         // They are hidden, or have left.
         Because::Shared { .. } => return None,
     };
-    let post = posts.get(&id.post_id).filter(|post| posts::is_shown(post, hidden))?.clone();
+    let is_there = |post: &&Post| posts::is_shown(post, hidden) && !post.withheld;
+    let post = posts.get(&id.post_id).filter(is_there)?.clone();
     Some(NotificationView { notification_id: id, kind, post, because, created_at, read })
 }
 

@@ -9,14 +9,14 @@ use tocsin_adapters::{
     dynamodb::{
         AddressEditor, CategoriesTable, DeliveriesTable, DeparturesTable, DevicesTable, FriendshipsTable,
         IdempotencyTable, Newcomers, NotificationsTable, PeopleEditor, PeopleTable, PostsTable,
-        SessionsTable, SubscriptionsTable, UsersTable,
+        ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
     redis::{Redis, RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
     s3::{S3ImageStore, S3ImageUploads},
     ses::SesMailer,
     sns::SnsPushGateway,
-    sqs::{SqsDepartureQueue, SqsPushQueue, SqsResetQueue, SqsStepQueue},
+    sqs::{SqsDepartureQueue, SqsPushQueue, SqsReactionQueue, SqsResetQueue, SqsStepQueue},
 };
 use tocsin_domain::person::ProfileImageUrls;
 
@@ -48,6 +48,7 @@ tables! {
     NotificationsTable = "NOTIFICATIONS_TABLE";
     PeopleTable = "PEOPLE_TABLE";
     PostsTable = "POSTS_TABLE";
+    ReactionsTable = "REACTIONS_TABLE";
     SessionsTable = "SESSIONS_TABLE";
     SubscriptionsTable = "SUBSCRIPTIONS_TABLE";
     UsersTable = "USERS_TABLE";
@@ -195,6 +196,13 @@ impl Setting for SqsResetQueue {
 impl Setting for SqsStepQueue {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         let url = environment.required("FAN_OUT_QUEUE_URL")?;
+        Some(Self::new(&environment.shared(aws_config), url))
+    }
+}
+
+impl Setting for SqsReactionQueue {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let url = environment.required("REACTIONS_QUEUE_URL")?;
         Some(Self::new(&environment.shared(aws_config), url))
     }
 }

@@ -12,13 +12,14 @@
 //! whole batch over one that it cannot. The answer is not there at all.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
     panic::AssertUnwindSafe,
 };
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use futures::{FutureExt as _, future::join_all};
+use futures::{FutureExt as _, StreamExt as _, future::join_all, stream};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tocsin_domain::{
     Error, Result,
@@ -252,23 +253,70 @@ async fn one_message<T: DeserializeOwned>(
     deadline: Deadline,
     handle: &impl AsyncFn(T) -> Result<()>,
 ) -> Option<String> {
+    let (job, message_id) = match job(message) {
+        Ok(read) => read,
+        Err(message_id) => return Some(message_id),
+    };
+    let is_done = done(job, deadline, handle, 1).await;
+    (!is_done).then_some(message_id)
+}
+
+/// How many different jobs of a batch are under way at once.
+const JOBS_AT_ONCE: usize = 16;
+
+/// Hands each job of a batch of a queue to `handle` once, however many messages ask for it: they are all done with it, or
+/// none is. For batches of many messages.
+pub async fn jobs<T: DeserializeOwned + Eq + Hash>(
+    event: SqsEvent,
+    deadline: Deadline,
+    handle: impl AsyncFn(T) -> Result<()>,
+) -> SqsBatchResponse {
+    let mut asked: HashMap<T, Vec<String>> = HashMap::new();
+    let mut response = SqsBatchResponse::default();
+    for message in event.records {
+        match job(message) {
+            Ok((job, message_id)) => asked.entry(job).or_default().push(message_id),
+            Err(message_id) => response.add_failure(message_id),
+        }
+    }
+    let handle = &handle;
+    let each = asked.into_iter().map(|(job, ids)| async move {
+        let is_done = done(job, deadline, handle, ids.len()).await;
+        if is_done { Vec::new() } else { ids }
+    });
+    let failed: Vec<_> = stream::iter(each).buffer_unordered(JOBS_AT_ONCE).collect().await;
+    failed.into_iter().flatten().for_each(|message_id| response.add_failure(message_id));
+    response
+}
+
+/// What a message asks for, and its id; the id alone where it cannot be read.
+fn job<T: DeserializeOwned>(message: SqsMessage) -> Result<(T, String), String> {
     let message_id = message.message_id.unwrap_or_default();
-    let job = match serde_json::from_str(message.body.as_deref().unwrap_or_default()) {
-        Ok(job) => job,
+    match serde_json::from_str(message.body.as_deref().unwrap_or_default()) {
+        Ok(job) => Ok((job, message_id)),
         Err(error) => {
             tracing::error!(%error, message_id, "a message cannot be read, and is refused");
             metrics::count(Metric::RecordsRefused, 1);
-            return Some(message_id);
+            Err(message_id)
         }
-    };
+    }
+}
+
+/// Does what so many messages ask for; answers whether it is done.
+async fn done<T>(
+    job: T,
+    deadline: Deadline,
+    handle: &impl AsyncFn(T) -> Result<()>,
+    messages: usize,
+) -> bool {
     let error = match deadline.keep(AssertUnwindSafe(handle(job)).catch_unwind()).await {
-        Ok(Ok(Ok(()))) => return None,
+        Ok(Ok(Ok(()))) => return true,
         Ok(Ok(Err(error))) | Err(error) => error,
         Ok(Err(_)) => Error::unreadable("a message", "its handling panicked"),
     };
-    tracing::error!(%error, message_id, "a message failed, and is tried again");
-    metrics::count(Metric::RecordsFailed, 1);
-    Some(message_id)
+    tracing::error!(%error, messages, "a message failed, and is tried again");
+    metrics::count(Metric::RecordsFailed, messages);
+    false
 }
 
 #[cfg(test)]
@@ -466,5 +514,26 @@ mod tests {
         });
         let failed = ["2", "3", "4"].map(|id| json!({"itemIdentifier": id}));
         assert_eq!(serde_json::to_value(answer.await).unwrap(), json!({"batchItemFailures": failed}));
+    }
+
+    #[tokio::test]
+    async fn what_many_messages_ask_for_is_done_once_and_fails_with_all_of_them() {
+        let message = |(id, body): (usize, &str)| json!({"messageId": id.to_string(), "body": body});
+        let bodies = ["7", "8", "7", "x", "8", "9", "7"];
+        let records: Vec<_> = bodies.into_iter().enumerate().map(message).collect();
+        let event = serde_json::from_value(json!({"Records": records})).unwrap();
+        let seen = RefCell::new(Vec::new());
+        let answer = jobs(event, Deadline::default(), async |number: u32| {
+            seen.borrow_mut().push(number);
+            assert_ne!(number, 9, "the panic of the test");
+            if number == 8 { Err(Error::unavailable("posts", "down")) } else { Ok(()) }
+        });
+        let failures = answer.await.batch_item_failures.into_iter();
+        let mut failed: Vec<_> = failures.map(|failure| failure.item_identifier).collect();
+        failed.sort();
+        assert_eq!(failed, ["1", "3", "4", "5"]);
+        let mut seen = seen.into_inner();
+        seen.sort_unstable();
+        assert_eq!(seen, [7, 8, 9]);
     }
 }

@@ -130,6 +130,7 @@ fn title(code: &str, status: StatusCode) -> &'static str {
         "too_many_friends" => "There are as many friends as there can be",
         "too_many_friendship_requests" => "There are as many requests as there can be",
         "not_your_post" => "It is another's post",
+        "own_post" => "It is a post of yours",
         "post_ended" => "The post has ended",
         "too_many_blocks" => "There are as many blocks as there can be",
         "no_friendship_request" => "They have not asked for it",

@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use tocsin_domain::{
     access_token::{TokenSigner, TokenVerifier},
     audience::Sizes,
+    moderation::FlagsToWithhold,
 };
 
 /// Something that is read from the environment.
@@ -145,6 +146,15 @@ impl Setting for Sizes {
     }
 }
 
+impl Setting for FlagsToWithhold {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let flags = environment.required(FLAGS_TO_WITHHOLD)?.parse();
+        let refuse = |_| environment.refuse(FLAGS_TO_WITHHOLD, "is no whole number from 1 on");
+        flags.map_err(refuse).ok().map(Self)
+    }
+}
+
+const FLAGS_TO_WITHHOLD: &str = "FLAGS_TO_WITHHOLD";
 const LARGE_AUDIENCE: &str = "LARGE_AUDIENCE";
 const ISSUER: &str = "ACCESS_TOKEN_ISSUER";
 const JWKS: &str = "ACCESS_TOKEN_JWKS";

@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    hash::Hash,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
 };
@@ -67,6 +68,17 @@ pub fn messages<P: Setting, T: DeserializeOwned>(handle: impl AsyncFn(&P, T) -> 
     run(&async move |ports: &P, event: SqsEvent, context: &Context| -> Result<SqsBatchResponse> {
         let work =
             batch::messages(event, Deadline::of(context), async |message: T| handle(ports, message).await);
+        Ok(work.instrument(logs::invocation(&context.request_id)).await)
+    })
+}
+
+/// Consumes a queue of which a batch has many messages, several with the same job: the handler is given each job once, several
+/// at once.
+pub fn jobs<P: Setting, T: DeserializeOwned + Eq + Hash>(
+    handle: impl AsyncFn(&P, T) -> Result<()>,
+) -> ExitCode {
+    run(&async move |ports: &P, event: SqsEvent, context: &Context| -> Result<SqsBatchResponse> {
+        let work = batch::jobs(event, Deadline::of(context), async |job: T| handle(ports, job).await);
         Ok(work.instrument(logs::invocation(&context.request_id)).await)
     })
 }

@@ -17,6 +17,7 @@ use tocsin_domain::{
     post::Post,
     post_log::{Change, PostChange, PostRecord},
     push::PushJob,
+    reaction::CountJob,
 };
 use tocsin_lambda::{batch, deadline::Deadline, request::Request};
 
@@ -56,6 +57,7 @@ fn every_sample_is_read_written_and_read_again() {
                 let job = serde_json::from_str(&message.body.unwrap()).unwrap();
                 match name.as_str() {
                     "continue-fan-out" => drop(round_trip::<Step>(&job).unwrap()),
+                    "count-reactions" => drop(round_trip::<CountJob>(&job).unwrap()),
                     "deliver-push" => drop(round_trip::<PushJob>(&job).unwrap()),
                     "erase-account" => drop(round_trip::<DepartureJob>(&job).unwrap()),
                     "mail-password-reset" => drop(round_trip::<ResetRequest>(&job).unwrap()),

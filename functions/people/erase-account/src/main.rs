@@ -5,40 +5,43 @@ use std::process::ExitCode;
 use tocsin_adapters::{
     dynamodb::{
         DeliveriesTable, DeparturesTable, DevicesTable, FriendshipsTable, NotificationsTable, PeopleTable,
-        PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
+        PostsTable, ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::KafkaPostLog,
     redis::RedisTimelines,
     s3::S3ImageStore,
     sns::SnsPushGateway,
-    sqs::SqsDepartureQueue,
+    sqs::{SqsDepartureQueue, SqsReactionQueue},
 };
 use tocsin_domain::{
     Result,
     departure::{self, AccountCloser as _, Departing, DepartureJob, long_step, step},
     friendship,
     person::ProfileEraser as _,
-    profile_image, session, time,
+    profile_image, reaction, session, time,
 };
 use tocsin_lambda::start;
 
-type Ports = (Person, Things, Outside);
+type Ports = (Person, Things, Outside, Reactions);
 type Person = (UsersTable, SessionsTable, PeopleTable, S3ImageStore, FriendshipsTable);
 type Things = (DevicesTable, SubscriptionsTable, NotificationsTable, DeliveriesTable, PostsTable);
 type Outside = (SnsPushGateway, RedisTimelines, KafkaPostLog, DeparturesTable, SqsDepartureQueue);
+type Reactions = (ReactionsTable, SqsReactionQueue);
 
 fn main() -> ExitCode {
     start::messages(erase_account)
 }
 
-async fn erase_account((person, things, outside): &Ports, job: DepartureJob) -> Result<()> {
+async fn erase_account((person, things, outside, reactions): &Ports, job: DepartureJob) -> Result<()> {
     let (users, sessions, people, images, friendships) = person;
     let (devices, subscriptions, inbox, deliveries, posts) = things;
     let (gateway, timelines, log, departures, queue) = outside;
+    let (reactions, counting) = reactions;
     let (owner, now) = (job.user_id, time::now());
     let steps = vec![
         step("account", users.close(owner)),
         step("sessions", session::end_all(sessions, owner, None, now)),
+        step("reactions", reaction::erase(reactions, counting, owner)),
         step("profile", async { people.erase(owner).await.map(drop) }),
         step("images", profile_image::remove_all(images, owner)),
         step("devices", departure::erase_devices(devices, gateway, owner)),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tocsin_adapters::{
     dynamodb::{
         DeliveriesTable, DevicesTable, FriendshipsTable, NotificationsTable, PeopleTable, PostsTable,
-        SessionsTable, SubscriptionsTable, UsersTable,
+        ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     redis::RedisRateLimiter,
 };
@@ -19,7 +19,8 @@ use tocsin_lambda::{callers::Callers, limits, request::Request, response::Respon
 
 type Ports = (Callers, RedisRateLimiter, Person, Things);
 type Person = (UsersTable, PeopleTable, ProfileImageUrls, SessionsTable, FriendshipsTable);
-type Things = (DevicesTable, SubscriptionsTable, NotificationsTable, DeliveriesTable, PostsTable);
+type Things =
+    (DevicesTable, SubscriptionsTable, NotificationsTable, DeliveriesTable, PostsTable, ReactionsTable);
 
 fn main() -> ExitCode {
     start::http(export_me)
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
 async fn export_me((callers, limiter, person, things): &Ports, request: &Request) -> Result<Response> {
     let caller = request.caller(callers).await?;
     let (users, people, images, sessions, friendships) = person;
-    let (devices, subscriptions, inbox, deliveries, posts) = things;
+    let (devices, subscriptions, inbox, deliveries, posts, reactions) = things;
     let page = async {
         let mut query = request.query();
         let limit = query.limit();
@@ -45,6 +46,7 @@ async fn export_me((callers, limiter, person, things): &Ports, request: &Request
             inbox,
             deliveries,
             posts,
+            reactions,
         };
         export.page(caller.user_id, after, limit, time::now()).await
     };

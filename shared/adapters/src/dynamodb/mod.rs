@@ -15,6 +15,7 @@ mod idempotency;
 mod notifications;
 mod people;
 mod posts;
+mod reactions;
 mod sessions;
 mod subscriptions;
 mod users;
@@ -45,6 +46,7 @@ pub use self::{
     notifications::NotificationsTable,
     people::{PeopleEditor, PeopleTable},
     posts::PostsTable,
+    reactions::ReactionsTable,
     sessions::SessionsTable,
     subscriptions::SubscriptionsTable,
     users::{AddressEditor, Newcomers, UsersTable},

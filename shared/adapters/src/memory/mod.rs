@@ -11,6 +11,7 @@ mod outside;
 mod people;
 mod posts;
 mod pushes;
+mod reactions;
 mod subscriptions;
 mod timelines;
 
@@ -28,6 +29,7 @@ pub use self::{
     people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},
     pushes::{MemoryDeliveries, MemoryDevices},
+    reactions::{MemoryReactionQueue, MemoryReactions},
     subscriptions::{MemoryCategories, MemorySubscriptions},
     timelines::MemoryTimelines,
 };
