@@ -10,6 +10,7 @@ mod notifications;
 mod outside;
 mod people;
 mod posts;
+mod preferences;
 mod pushes;
 mod subscriptions;
 mod timelines;
@@ -27,6 +28,7 @@ pub use self::{
     },
     people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},
+    preferences::{MemoryDigestQueue, MemoryHeldPushes, MemoryPreferences},
     pushes::{MemoryDeliveries, MemoryDevices},
     subscriptions::{MemoryCategories, MemorySubscriptions},
     timelines::MemoryTimelines,
