@@ -6,10 +6,13 @@ mod storage;
 use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 use storage::storage;
 use tocsin_adapters::dynamodb::{
-    AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PeopleEditor,
-    PeopleTable, PostsTable, SessionsTable, SubscriptionsTable, UsersTable,
+    AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, HeldPushesTable, IdempotencyTable,
+    Newcomers, PeopleEditor, PeopleTable, PostsTable, PreferencesTable, SessionsTable, SubscriptionsTable,
+    UsersTable,
 };
-use tocsin_conformance::{accounts, departures, fixtures, people, posts, pushes, subscriptions, usernames};
+use tocsin_conformance::{
+    accounts, departures, fixtures, people, posts, preferences, pushes, subscriptions, usernames,
+};
 use tocsin_domain::{
     post::Post,
     posts::{PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
@@ -74,6 +77,15 @@ async fn pushes() {
     pushes::deliveries(&DeliveriesTable::new(&client, "deliveries")).await;
     pushes::delivered(&DeliveriesTable::new(&client, "deliveries")).await;
     pushes::told(&DeliveriesTable::new(&client, "deliveries")).await;
+}
+
+#[tokio::test]
+async fn preferences_and_what_is_held() {
+    let client = storage(&[("preferences", false), ("held", true)]).await;
+    preferences::preferences(&PreferencesTable::new(&client, "preferences")).await;
+    let held = HeldPushesTable::new(&client, "held");
+    preferences::held_pushes(&held).await;
+    preferences::schedule(&held).await;
 }
 
 #[tokio::test]

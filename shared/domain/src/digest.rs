@@ -4,21 +4,26 @@
 //! one digest of a device, whatever comes twice. What has become of the posts meanwhile is looked at then: what is gone,
 //! over, or not theirs to see any more, is left out.
 
-use std::{cmp::Reverse, collections::HashMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
 
 use crate::{
     Error, Result,
+    delivery::{self, Message},
     device::{Device, DeviceEditor},
     friendship::{Hidden, HiddenPeople},
     held_push::{DigestJob, HeldPush, HeldPushEraser, HeldPushRescheduler},
-    ids::UserId,
+    ids::{PostId, UserId},
     notification::{Because, Inboxes, NotificationId},
-    post::{Post, PostStatus, Severity},
+    post::{Post, Severity},
     posts::{self, Posts},
     preferences::{self, Decision, Preferences, PreferencesReader},
-    push::{self, Deliveries, Message, Outcome, Push, PushGateway, PushKey, Reservation},
+    push::{Deliveries, NewsKey, Outcome, Push, PushGateway, PushKey, Reservation},
     time::{self, Timestamp},
 };
 
@@ -101,10 +106,14 @@ where
             }
             sent += self.tell(owner, &preferences, &held, now).await?;
             self.held.remove(owner, &held).await?;
+            // What was held meanwhile is due by itself.
+            if held.len() < MOST_POSTS {
+                return Ok(sent);
+            }
         }
     }
 
-    /// Tells a person of what was held; answers how many pushes that took.
+    /// Tells a person of what was held, and says what became of each of it; answers how many pushes that took.
     async fn tell(
         &self,
         owner: UserId,
@@ -112,66 +121,87 @@ where
         held: &[HeldPush],
         now: Timestamp,
     ) -> Result<usize> {
-        let (worth, devices) =
-            try_join(self.worth_telling(owner, preferences, held, now), self.devices.of(owner)).await?;
-        let (mut rung, mut failed) = (HashMap::new(), None);
-        let mut sent = 0;
-        for device in devices {
-            match self.ring(owner, &device, &worth, now).await {
-                Ok((outcome, told)) => {
-                    sent += usize::from(outcome != Outcome::DeviceGone && !told.is_empty());
-                    rung.extend(told.into_iter().map(|held| (id(&held), outcome)));
-                }
-                // It does not hold up the other devices.
-                Err(error) => failed = Some(error),
-            }
-        }
-        let told = stream::iter(rung).map(|(id, outcome)| self.inboxes.tell(owner, id, outcome));
-        told.buffer_unordered(CONCURRENT).try_collect::<()>().await?;
-        failed.map_or(Ok(sent), Err)
-    }
-
-    /// What of that which was held is still worth telling, in the order in which it is told.
-    async fn worth_telling(
-        &self,
-        owner: UserId,
-        preferences: &Preferences,
-        held: &[HeldPush],
-        now: Timestamp,
-    ) -> Result<Vec<(HeldPush, Post)>> {
         let ids: Vec<_> = held.iter().map(|held| held.post_id).collect();
         let (posts, hidden) = try_join(self.posts.get(&ids), self.hidden.of(owner)).await?;
+        let devices = self.devices.of(owner).await?;
         let posts: HashMap<_, _> = posts.into_iter().map(|post| (post.post_id, post)).collect();
-        let mut worth: Vec<_> = held
-            .iter()
-            .filter_map(|held| Some((*held, posts.get(&held.post_id)?.clone())))
-            .filter(|(held, post)| is_worth_telling(held, post, &hidden, now))
-            .filter(|(_, post)| preferences.decide(post, now) == Decision::Ring)
-            .collect();
-        worth.sort_by_key(|(_, post)| Reverse((post.severity, post.post_id)));
-        Ok(worth)
+        let (mut lines, mut became) = (HashMap::<PostId, Line>::new(), Vec::new());
+        for one in held {
+            let post = posts.get(&one.post_id).filter(|post| is_worth_telling(one, post, &hidden, now));
+            let outcome = match post.map(|post| (post, preferences.decide(post, now))) {
+                None => Outcome::Dropped,
+                Some((_, Decision::Muted(muted))) => muted.into(),
+                Some((post, _)) => {
+                    let line = || Line { post: post.clone(), held: Vec::new() };
+                    lines.entry(one.post_id).or_insert_with(line).held.push(*one);
+                    let is_there = |device: &Device| device.created_at <= one.told_at;
+                    if devices.iter().any(is_there) { Outcome::Digested } else { Outcome::NoDevice }
+                }
+            };
+            became.push((*one, outcome));
+        }
+        let mut lines: Vec<_> = lines.into_values().collect();
+        lines.sort_by_key(|line| Reverse((line.post.severity, line.post.post_id)));
+
+        let (mut sent, mut failed, mut rung) = (0, None, HashMap::new());
+        for device in &devices {
+            match self.ring(owner, device, &lines, now).await {
+                Ok(None) => {}
+                Ok(Some((told, outcome))) => {
+                    sent += usize::from(outcome.has_rung());
+                    for held in told {
+                        let said = rung.entry(held.rings_for()).or_insert(outcome);
+                        *said = if outcome.has_rung() { outcome } else { *said };
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, user_id = %owner, device_id = %device.device_id, "a digest failed");
+                    failed = Some(error);
+                }
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let said = stream::iter(became).map(|(held, outcome)| {
+            // What rang by an earlier try did so in a digest, as far as is known.
+            let outcome = rung.get(&held.rings_for()).copied().unwrap_or(outcome);
+            self.say(owner, held, outcome, now)
+        });
+        said.buffer_unordered(CONCURRENT).try_collect::<()>().await?;
+        Ok(sent)
     }
 
-    /// Rings one device for what it has not rung for yet; answers for what that was, and how it went.
+    /// Says what became of what was held.
+    async fn say(&self, owner: UserId, held: HeldPush, outcome: Outcome, now: Timestamp) -> Result<()> {
+        let HeldPush { post_id, news, because, .. } = held;
+        let key = NewsKey { post_id, news, user_id: owner };
+        self.deliveries.note(&key, because, outcome, now).await?;
+        self.inboxes.tell(owner, NotificationId::of(post_id, because), outcome).await
+    }
+
+    /// Rings one device for what it has not rung for yet, if there is any; answers for what that was, and how it went.
     async fn ring(
         &self,
         owner: UserId,
         device: &Device,
-        worth: &[(HeldPush, Post)],
+        lines: &[Line],
         now: Timestamp,
-    ) -> Result<(Outcome, Vec<HeldPush>)> {
+    ) -> Result<Option<(Vec<HeldPush>, Outcome)>> {
         // A phone is not told of what happened before it was there.
-        let there = worth.iter().filter(|(held, _)| device.created_at <= held.told_at);
-        let reserve = |(held, post): (HeldPush, Post)| async move {
-            let reserved = self.deliveries.reserve(&key(owner, device, &held), now).await;
-            (held, post, reserved)
+        let there = lines.iter().flat_map(|line| &line.held).filter(|held| device.created_at <= held.told_at);
+        // For whatever reasons, it rings once.
+        let mut once = HashSet::new();
+        let there = there.filter(|held| once.insert(held.rings_for()));
+        let reserve = |held: HeldPush| async move {
+            (held, self.deliveries.reserve(&key(owner, device, &held), held.because, now).await)
         };
-        let reserving: Vec<_> = there.cloned().map(reserve).collect();
-        let mut reserved = stream::iter(reserving).buffered(CONCURRENT);
+        let reserving: Vec<_> = there.copied().map(reserve).collect();
+        let reserved: Vec<_> = stream::iter(reserving).buffered(CONCURRENT).collect().await;
         let (mut ours, mut failed) = (Vec::new(), None);
-        while let Some((held, post, reservation)) = reserved.next().await {
+        for (held, reservation) in reserved {
             match reservation {
-                Ok(Reservation::Ours) => ours.push((held, post)),
+                Ok(Reservation::Ours) => ours.push(held),
                 Ok(Reservation::Done) => {}
                 Ok(Reservation::Held) => {
                     failed = Some(Error::unavailable("deliveries", "another try holds this push"));
@@ -179,62 +209,73 @@ where
                 Err(error) => failed = Some(error),
             }
         }
-        let told: Vec<_> = ours.iter().map(|(held, _)| *held).collect();
-        let sent = match (failed, message(ours, now)) {
+        let sent = match (failed, message(lines, &ours, now)) {
             (Some(error), _) => Err(error),
-            (None, None) => return Ok((Outcome::Digested, Vec::new())),
+            (None, None) => return Ok(None),
             (None, Some(message)) => {
-                push::send(self.devices, self.gateway, &message, owner, device.clone()).await
+                let sent = delivery::send(self.devices, self.gateway, &message, owner, device.clone()).await;
+                let is_digest = matches!(message, Message::Digest(_));
+                sent.map(|outcome| match outcome {
+                    Outcome::Pushed if is_digest => Outcome::Digested,
+                    outcome => outcome,
+                })
             }
         };
-        let outcome = match sent {
-            Ok(Outcome::Pushed) if told.len() > 1 => Outcome::Digested,
-            Ok(outcome) => outcome,
+        match sent {
+            Ok(outcome) => {
+                let record = |held: HeldPush| async move {
+                    let key = key(owner, device, &held);
+                    delivery::record(self.deliveries, &key, held.because, outcome, now).await;
+                };
+                let recorded = stream::iter(ours.clone()).map(record).buffer_unordered(CONCURRENT);
+                recorded.for_each(|()| async {}).await;
+                Ok(Some((ours, outcome)))
+            }
             Err(error) => {
-                let release = |held| async move { self.deliveries.release(&key(owner, device, &held)).await };
-                let released = stream::iter(told).map(release).buffer_unordered(CONCURRENT);
+                let release =
+                    |held: HeldPush| async move { self.deliveries.release(&key(owner, device, &held)).await };
                 // What this fails for runs out by itself.
+                let released = stream::iter(ours).map(release).buffer_unordered(CONCURRENT);
                 released.for_each(|_| async {}).await;
-                return Err(error);
+                Err(error)
             }
-        };
-        let record = |held: HeldPush| async move {
-            let key = key(owner, device, &held);
-            push::record(self.deliveries, &key, held.because, outcome, now).await;
-        };
-        stream::iter(told.clone()).map(record).buffer_unordered(CONCURRENT).for_each(|()| async {}).await;
-        Ok((outcome, told))
+        }
     }
+}
+
+/// A post, and what was held of it.
+struct Line {
+    post: Post,
+    held: Vec<HeldPush>,
 }
 
 fn key(owner: UserId, device: &Device, held: &HeldPush) -> PushKey {
-    PushKey { post_id: held.post_id, user_id: owner, device_id: device.device_id.clone() }
-}
-
-fn id(held: &HeldPush) -> NotificationId {
-    NotificationId::of(held.post_id, held.because)
+    let HeldPush { post_id, news, .. } = *held;
+    PushKey { post_id, news, user_id: owner, device_id: device.device_id.clone() }
 }
 
 fn is_worth_telling(held: &HeldPush, post: &Post, hidden: &HiddenPeople, now: Timestamp) -> bool {
-    let is_shown = match held.because {
-        Because::Shared { shared_by } => !hidden.contains(&shared_by),
-        Because::Subscription { .. } => true,
-    };
-    is_shown
+    let by_somebody_hidden =
+        matches!(held.because, Because::Shared { shared_by } if hidden.contains(&shared_by));
+    !by_somebody_hidden
         && posts::is_shown(post, hidden)
         && posts::is_listed(post, now)
-        && post.status == PostStatus::Active
+        && held.news.holds(post)
 }
 
-/// What is shown of some posts: of one, its own push.
-fn message(mut told: Vec<(HeldPush, Post)>, now: Timestamp) -> Option<Message> {
+/// What is shown of those of the lines that are told: of one, its own push, with the latest news.
+fn message(lines: &[Line], told: &[HeldPush], now: Timestamp) -> Option<Message> {
+    let is_told = |line: &&Line| line.held.iter().any(|held| told.contains(held));
+    let lines: Vec<_> = lines.iter().filter(is_told).collect();
     let stale = time::after(now, TIME_TO_LIVE_SECONDS);
-    let end = told.iter().map(|(_, post)| post.expires_at.map_or(stale, |expires| expires.min(stale))).max()?;
-    let time_to_live = Duration::try_from(now.duration_until(end)).ok()?;
-    if told.len() > 1 {
-        let posts = told.into_iter().map(|(_, post)| post).collect();
-        return Some(Message::Digest(Digest { posts, time_to_live }));
+    let end = |line: &&Line| line.post.expires_at.map_or(stale, |expires| expires.min(stale));
+    let time_to_live = Duration::try_from(now.duration_until(lines.iter().map(end).max()?)).ok()?;
+    if let [line] = lines.as_slice() {
+        let held = told.iter().max_by_key(|held| (held.told_at, held.news))?;
+        let (news, because) = (held.news, held.because);
+        let push = Push { post: line.post.clone(), news, because, time_to_live };
+        return Some(Message::Push(Box::new(push)));
     }
-    let (held, post) = told.pop()?;
-    Some(Message::Push(Push { post, because: held.because, time_to_live }))
+    let posts = lines.into_iter().map(|line| line.post.clone()).collect();
+    Some(Message::Digest(Digest { posts, time_to_live }))
 }

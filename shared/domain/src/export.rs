@@ -17,11 +17,13 @@ use crate::{
     cursor::{Cursor, Limit, Page, Position, Scope},
     device::Devices,
     friendship::{self, Friendship, Friendships, List, Relation},
+    held_push::{HeldPush, HeldPushReader},
     identity::Identity,
     ids::{PostId, UserId},
     notification::{self, Inbox, NotificationId},
     person::{PrivateProfile, ProfileImageUrls, Profiles},
     posts::{PlaceIndex, PlaceKey, Posts},
+    preferences::PreferencesReader,
     push::{Delivered, DeliveryReader},
     session::{AccountReader, Session, SessionKeeper},
     subscription::Subscriptions,
@@ -59,6 +61,10 @@ pub enum Kind {
     Device,
     /// A subscription.
     Subscription,
+    /// The notification preferences.
+    Preferences,
+    /// A push that waits for the end of quiet hours.
+    HeldPush,
     /// Another person, and what they are to this one.
     Relation,
     /// A notification, and what became of its pushes.
@@ -68,13 +74,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Account,
         Self::Profile,
         Self::Identity,
         Self::Session,
         Self::Device,
         Self::Subscription,
+        Self::Preferences,
+        Self::HeldPush,
         Self::Relation,
         Self::Notification,
         Self::Post,
@@ -93,6 +101,9 @@ const RELATIONS: [List; 4] = [List::Accepted, List::Incoming, List::Outgoing, Li
 
 /// Of how many notifications at once it is read what became of their pushes.
 const CONCURRENT_READS: usize = 16;
+
+/// How many held pushes are exported: those of more than any night. All of them are notifications, too.
+const MOST_HELD: usize = 1_000;
 
 const START: Place = Place { kind: Kind::ALL[0], within: Vec::new() };
 
@@ -115,7 +126,7 @@ pub fn scope(owner: UserId) -> Scope {
 
 /// The ports of [`Export::page`].
 #[derive(Debug)]
-pub struct Export<'a, U, P, S, D, W, F, N, R, I> {
+pub struct Export<'a, U, P, S, D, W, Q, H, F, N, R, I> {
     /// Accounts and their identities.
     pub users: &'a U,
     /// Profiles.
@@ -128,6 +139,10 @@ pub struct Export<'a, U, P, S, D, W, F, N, R, I> {
     pub devices: &'a D,
     /// Subscriptions.
     pub subscriptions: &'a W,
+    /// Notification preferences.
+    pub preferences: &'a Q,
+    /// Held pushes.
+    pub held: &'a H,
     /// Friendships, requests and blocks.
     pub friendships: &'a F,
     /// Notifications.
@@ -138,13 +153,15 @@ pub struct Export<'a, U, P, S, D, W, F, N, R, I> {
     pub posts: &'a I,
 }
 
-impl<U, P, S, D, W, F, N, R, I> Export<'_, U, P, S, D, W, F, N, R, I>
+impl<U, P, S, D, W, Q, H, F, N, R, I> Export<'_, U, P, S, D, W, Q, H, F, N, R, I>
 where
     U: AccountReader + IdentityReader,
     P: Profiles,
     S: SessionKeeper,
     D: Devices,
     W: Subscriptions,
+    Q: PreferencesReader,
+    H: HeldPushReader,
     F: Friendships,
     N: Inbox,
     R: DeliveryReader,
@@ -223,6 +240,19 @@ where
                 whole(self.devices.of(owner).await?.into_iter().map(json), after, most)
             }
             Kind::Subscription => whole(self.subscriptions.of(owner).await?, after, most),
+            Kind::Preferences => {
+                let preferences = self.preferences.of(&[owner]).await?;
+                whole(preferences.into_values(), after, most)
+            }
+            Kind::HeldPush => {
+                let json = |held: HeldPush| {
+                    json!({
+                        "post_id": held.post_id, "news": held.news.to_string(), "because": held.because,
+                        "told_at": held.told_at,
+                    })
+                };
+                whole(self.held.of(owner, MOST_HELD, now).await?.into_iter().map(json), after, most)
+            }
             Kind::Relation => self.relations(owner, after, most).await,
             Kind::Notification => self.notifications(owner, after, most, now).await,
             Kind::Post => self.own_posts(owner, after, most).await,
@@ -262,14 +292,14 @@ where
         let before = <notification::Place as Position>::from_bytes(after);
         let found = self.inbox.newest(owner, before, most, now).await?;
         let item = |notification: notification::Notification| async move {
-            let notification::Notification { id, because, created_at, read } = notification;
+            let notification::Notification { id, because, created_at, read, push } = notification;
             let delivered = self.deliveries.of(owner, id.post_id, now).await?;
             // A post may have several, by several friends: a push belongs to the one that it was for.
             let of_this = |delivered: &&Delivered| NotificationId::of(id.post_id, delivered.because) == id;
             let deliveries: Vec<_> = delivered.iter().filter(of_this).map(delivery_json).collect();
             let data = json!({
                 "notification_id": id, "post_id": id.post_id, "because": because,
-                "created_at": created_at, "read": read, "deliveries": deliveries,
+                "created_at": created_at, "read": read, "push": push, "deliveries": deliveries,
             });
             Ok(((created_at, id).to_bytes(), data))
         };

@@ -15,20 +15,37 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     ids::{PostId, UserId},
-    notification::Because,
+    notification::{Because, NotificationId},
     preferences::{Preferences, PreferencesEditor},
+    push::News,
     time::{self, Timestamp},
 };
 
 /// A push that waits for the end of quiet hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldPush {
-    /// The post: one push of it waits, whatever has happened to it.
+    /// The post.
     pub post_id: PostId,
+    /// What is told of it.
+    pub news: News,
     /// Why its recipient gets it.
     pub because: Because,
     /// When they were to be told.
     pub told_at: Timestamp,
+}
+
+impl HeldPush {
+    /// Which it is, of one person: of the same key one is held.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", NotificationId::of(self.post_id, self.because), self.news)
+    }
+
+    /// What a phone rings for once, for whatever reasons.
+    #[must_use]
+    pub const fn rings_for(&self) -> (PostId, News) {
+        (self.post_id, self.news)
+    }
 }
 
 /// How long a push is held at the most after it was due, in seconds: a week. By then it is no news, whatever went wrong.
@@ -48,7 +65,7 @@ pub trait HeldPushes: Sync {
 
 /// Tells what is held.
 pub trait HeldPushReader: Sync {
-    /// Up to `limit` pushes that are held for a person and have not expired, by their posts. Read consistently.
+    /// Up to `limit` pushes that are held for a person and have not expired, by their keys. Read consistently.
     fn of(
         &self,
         owner: UserId,
@@ -149,7 +166,8 @@ pub async fn release(
     let minutes = minutes(schedule.done().await?, Minute::of(now));
     let last = Minute(*minutes.end());
     let each = stream::iter(minutes).map(|minute| release_minute(schedule, queue, Minute(minute)));
-    let released = each.buffer_unordered(CONCURRENT_READS).try_fold(0, async |sum, one| Ok(sum + one)).await?;
+    let released =
+        each.buffer_unordered(CONCURRENT_READS).try_fold(0, async |sum, one| Ok(sum + one)).await?;
     schedule.set_done(last).await?;
     Ok(released)
 }

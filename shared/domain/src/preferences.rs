@@ -18,6 +18,7 @@ use crate::{
     ids::UserId,
     input::{Fields, Patch, parsed},
     post::{Post, Severity},
+    push::Outcome,
     quiet_hours::QuietHours,
     time::Timestamp,
 };
@@ -118,6 +119,15 @@ pub enum Muted {
     Severity,
     /// Its category is muted.
     Category,
+}
+
+impl From<Muted> for Outcome {
+    fn from(muted: Muted) -> Self {
+        match muted {
+            Muted::Severity => Self::MutedSeverity,
+            Muted::Category => Self::MutedCategory,
+        }
+    }
 }
 
 /// Reads preferences.

@@ -305,9 +305,16 @@ mod tests {
         for good in ["Europe/Oslo", "UTC", "Asia/Kolkata", "America/Argentina/Buenos_Aires", "Etc/GMT+3"] {
             assert_eq!(good.parse::<ZoneName>().unwrap().as_str(), good);
         }
-        for bad in
-            ["", "Oslo", "europe/oslo", "+02:00", "CET-1CEST,M3.5.0,M10.5.0/3", "Etc/Unknown", "Factory", "utc"]
-        {
+        for bad in [
+            "",
+            "Oslo",
+            "europe/oslo",
+            "+02:00",
+            "CET-1CEST,M3.5.0,M10.5.0/3",
+            "Etc/Unknown",
+            "Factory",
+            "utc",
+        ] {
             assert!(bad.parse::<ZoneName>().is_err(), "{bad}");
         }
     }
@@ -317,7 +324,8 @@ mod tests {
         for good in ["00:00", "07:05", "23:59"] {
             assert_eq!(good.parse::<TimeOfDay>().unwrap().to_string(), good);
         }
-        for bad in ["", "7:00", "24:00", "12:60", "+1:00", "12:00:00", "1200", "12:0x", "１２:00", " 12:00"] {
+        for bad in ["", "7:00", "24:00", "12:60", "+1:00", "12:00:00", "1200", "12:0x", "１２:00", " 12:00"]
+        {
             assert!(bad.parse::<TimeOfDay>().is_err(), "{bad}");
         }
     }

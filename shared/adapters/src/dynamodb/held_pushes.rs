@@ -2,7 +2,7 @@
 //!
 //! | pk | sk | what |
 //! |---|---|---|
-//! | `user#<user>` | `<post>` | `held`; `due`: the partition in which its owner is due |
+//! | `user#<user>` | `<notification>/<news>` | `held`; `due`: the partition in which its owner is due |
 //! | `due#<minute>#<shard>` | `<user>` | `said`: another text each time that it is said that they are due |
 //! | `released` | `released` | `minute`: up to which all who are due were queued |
 //!
@@ -18,7 +18,7 @@ use tocsin_domain::{
         DigestSchedule, DueDigest, HeldPush, HeldPushEraser, HeldPushReader, HeldPushRescheduler, HeldPushes,
         Minute, expires_at,
     },
-    ids::{PostId, UserId},
+    ids::UserId,
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -73,7 +73,7 @@ impl HeldPushesTable {
     async fn remove_one(&self, owner: UserId, held: HeldPush) -> Result<()> {
         let request = self
             .table
-            .delete_item(keys(held_by(owner), held.post_id))
+            .delete_item(held_key(owner, &held))
             .condition_expression("held = :held")
             .expression_attribute_values(":held", write("a held push", &held)?);
         self.table.held(request.send().await).map(drop)
@@ -86,7 +86,7 @@ impl HeldPushesTable {
 
 impl HeldPushes for HeldPushesTable {
     async fn hold(&self, owner: UserId, held: &HeldPush, until: Timestamp) -> Result<()> {
-        let mut item = keys(held_by(owner), held.post_id);
+        let mut item = held_key(owner, held);
         item.insert("held".to_owned(), write("a held push", held)?);
         item.insert("due".to_owned(), text(due_of(owner, until)));
         item.insert("expires_at".to_owned(), number(expires_at(until).as_second()));
@@ -140,8 +140,8 @@ impl HeldPushEraser for HeldPushesTable {
         let erase_one = |mut item: Item| async move {
             let due: String = read("a held push", &mut item, "due")?;
             self.delete(keys(due, owner)).await?;
-            let post_id: PostId = read("a held push", &mut item, "sk")?;
-            self.delete(keys(held_by(owner), post_id)).await
+            let sk: String = read("a held push", &mut item, "sk")?;
+            self.delete(keys(held_by(owner), sk)).await
         };
         let items = self.table.under(held_by(owner)).await?;
         stream::iter(items).map(erase_one).buffer_unordered(CONCURRENT).try_collect().await
@@ -185,6 +185,10 @@ impl DigestSchedule for HeldPushesTable {
 }
 
 const RELEASED: &str = "released";
+
+fn held_key(owner: UserId, held: &HeldPush) -> Item {
+    keys(held_by(owner), held.key())
+}
 
 fn held_by(owner: UserId) -> String {
     format!("user#{owner}")

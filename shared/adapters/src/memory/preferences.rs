@@ -8,7 +8,7 @@ use tocsin_domain::{
         DigestJob, DigestQueue, DigestSchedule, DueDigest, HeldPush, HeldPushEraser, HeldPushReader,
         HeldPushRescheduler, HeldPushes, Minute, expires_at,
     },
-    ids::{PostId, UserId},
+    ids::UserId,
     preferences::{Preferences, PreferencesEditor, PreferencesReader},
     time::Timestamp,
 };
@@ -48,7 +48,7 @@ pub struct MemoryHeldPushes {
 
 #[derive(Debug, Default)]
 struct Held {
-    pushes: BTreeMap<(UserId, PostId), (HeldPush, Timestamp)>,
+    pushes: BTreeMap<(UserId, String), (HeldPush, Timestamp)>,
     due: BTreeMap<(Minute, UserId), u64>,
     said: u64,
     done: Option<Minute>,
@@ -64,7 +64,7 @@ impl Held {
 impl HeldPushes for MemoryHeldPushes {
     async fn hold(&self, owner: UserId, held: &HeldPush, until: Timestamp) -> Result<()> {
         let mut state = self.state.lock();
-        state.pushes.insert((owner, held.post_id), (*held, until));
+        state.pushes.insert((owner, held.key()), (*held, until));
         state.say(owner, until);
         Ok(())
     }
@@ -74,7 +74,7 @@ impl HeldPushReader for MemoryHeldPushes {
     async fn of(&self, owner: UserId, limit: usize, now: Timestamp) -> Result<Vec<HeldPush>> {
         let state = self.state.lock();
         let is_there = |user: &UserId, until: &Timestamp| *user == owner && expires_at(*until) > now;
-        let of_owner = state.pushes.iter().filter(|((user, _), (_, until))| is_there(user, until));
+        let of_owner = state.pushes.iter().filter(|((user, ..), (_, until))| is_there(user, until));
         Ok(of_owner.map(|(_, (held, _))| *held).take(limit).collect())
     }
 }
@@ -88,13 +88,13 @@ impl HeldPushRescheduler for MemoryHeldPushes {
 
 impl HeldPushEraser for MemoryHeldPushes {
     async fn remove(&self, owner: UserId, held: &[HeldPush]) -> Result<()> {
-        self.state.lock().pushes.retain(|(user, _), (stored, _)| *user != owner || !held.contains(stored));
+        self.state.lock().pushes.retain(|(user, ..), (stored, _)| *user != owner || !held.contains(stored));
         Ok(())
     }
 
     async fn erase(&self, owner: UserId) -> Result<()> {
         let mut state = self.state.lock();
-        state.pushes.retain(|(user, _), _| *user != owner);
+        state.pushes.retain(|(user, ..), _| *user != owner);
         state.due.retain(|(_, user), _| *user != owner);
         Ok(())
     }
@@ -114,7 +114,8 @@ impl DigestSchedule for MemoryHeldPushes {
     async fn due(&self, minute: Minute, limit: usize) -> Result<Vec<DueDigest>> {
         let state = self.state.lock();
         let due = state.due.iter().filter(|((at, _), _)| *at == minute);
-        let due = due.map(|((_, user_id), said)| DueDigest { minute, user_id: *user_id, said: said.to_string() });
+        let due =
+            due.map(|((_, user_id), said)| DueDigest { minute, user_id: *user_id, said: said.to_string() });
         Ok(due.take(limit).collect())
     }
 
