@@ -191,7 +191,8 @@ async fn phones_ring_for_what_matters_and_once_for_each() {
     town.settle().await;
     let mut now = rung(&town).await.split_off(2);
     now.sort();
-    let severe = ["bobs-phone", "cleos-phone"].map(|phone| (phone.to_owned(), "Now severe: Thick smoke".to_owned()));
+    let severe =
+        ["bobs-phone", "cleos-phone"].map(|phone| (phone.to_owned(), "Now severe: Thick smoke".to_owned()));
     assert_eq!(now, severe);
 
     // Who unsubscribes is told that it is over all the same: they were told of it.

@@ -10,7 +10,7 @@ use town::Town;
 
 /// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
 /// what those before them leave.
-const SAMPLES: [(&str, Option<u64>); 76] = [
+const SAMPLES: [(&str, Option<u64>); 80] = [
     ("get-status", Some(200)),
     ("get-openapi", Some(200)),
     ("get-docs", Some(200)),
@@ -48,10 +48,15 @@ const SAMPLES: [(&str, Option<u64>); 76] = [
     ("delete-subscription", Some(404)),
     ("put-device", Some(201)),
     ("list-devices", Some(200)),
+    ("get-notification-preferences", Some(200)),
+    ("put-notification-preferences", Some(200)),
     ("ingest-posts", None),
     ("load-timelines", None),
     ("notify-subscribers", None),
     ("deliver-push", None),
+    ("release-held-pushes", None),
+    // Nothing is held for the sample's person.
+    ("deliver-digest", None),
     ("get-post", Some(200)),
     ("list-posts", Some(200)),
     ("get-timeline", Some(200)),

@@ -1,6 +1,6 @@
 //! Pushes through SNS: an endpoint for each device, and messages in the platforms' own forms.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sns::{
     Client,
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tocsin_domain::{
     Error, Result,
     device::{self, Device, DeviceId, DeviceToken, Platform},
+    digest::Digest,
     ids::UserId,
     notification::Because,
     post::Severity,
@@ -29,8 +30,12 @@ pub struct SnsPushGateway {
 
 /// The most that FCM and APNs take of one message, in bytes of its JSON.
 const MOST_BYTES: usize = 4_096;
-/// How much of a post's text is sent at most, in characters: what a lock screen shows.
+/// How much of a post's title and text is sent at most, in characters: what a lock screen shows.
+const MOST_TITLE: usize = 200;
 const MOST_TEXT: usize = 1_000;
+/// How many posts of a digest are named, and how much of each title, in characters.
+const MOST_NAMED: usize = 5;
+const MOST_OF_NAMED: usize = 80;
 const SERVICE: &str = "the push gateway";
 
 impl SnsPushGateway {
@@ -115,26 +120,49 @@ impl PushGateway for SnsPushGateway {
     }
 
     async fn publish(&self, device: &Device, push: &Push) -> Result<Published> {
-        let platform = device.token.platform;
+        let (title, text) = (title(push), push.post.body.as_deref().unwrap_or_default());
+        let payload = match device.token.platform {
+            Platform::Fcm => fitting(&title, text, |title, text| fcm(push, title, text)),
+            Platform::Apns => fitting(&title, text, |title, text| apns(push, title, text)),
+        };
+        let collapse_id = push.post.post_id.to_string();
+        self.send(device, &title, payload, collapse_id, push.time_to_live).await
+    }
+
+    async fn publish_digest(&self, device: &Device, digest: &Digest) -> Result<Published> {
+        let (title, text) = (digest.title(), named(digest));
+        let payload = match device.token.platform {
+            Platform::Fcm => fitting(&title, &text, |title, text| fcm_digest(digest, title, text)),
+            Platform::Apns => fitting(&title, &text, |title, text| apns_digest(digest, title, text)),
+        };
+        self.send(device, &title, payload, digest_id(digest), digest.time_to_live).await
+    }
+}
+
+impl SnsPushGateway {
+    async fn send(
+        &self,
+        device: &Device,
+        title: &str,
+        payload: String,
+        collapse_id: String,
+        time_to_live: Duration,
+    ) -> Result<Published> {
         // An endpoint of a sandbox application has its platform in its ARN, and takes that key alone.
         let is_sandbox = device.endpoint.0.contains(":endpoint/APNS_SANDBOX/");
-        let key = match platform {
+        let key = match device.token.platform {
             Platform::Fcm => "GCM",
             Platform::Apns if is_sandbox => "APNS_SANDBOX",
             Platform::Apns => "APNS",
         };
-        let payload = match platform {
-            Platform::Fcm => fitting(push, fcm),
-            Platform::Apns => fitting(push, apns),
-        };
-        let message = json!({"default": title(push), key: payload}).to_string();
+        let message = json!({"default": shortened(title, MOST_TITLE), key: payload}).to_string();
         let request = self
             .client
             .publish()
             .target_arn(&device.endpoint.0)
             .message_structure("json")
             .message(message)
-            .set_message_attributes(Some(attributes(key, push)?));
+            .set_message_attributes(Some(attributes(key, collapse_id, time_to_live)?));
         let Err(error) = request.send().await else { return Ok(Published::Accepted) };
         match error.as_service_error() {
             Some(PublishError::EndpointDisabledException(_)) => Ok(Published::EndpointDisabled),
@@ -168,28 +196,32 @@ fn is_missing_target(message: Option<&str>) -> bool {
     message.is_some_and(|message| message.contains("No endpoint found"))
 }
 
-fn attributes(key: &str, push: &Push) -> Result<std::collections::HashMap<String, MessageAttributeValue>> {
+fn attributes(
+    key: &str,
+    collapse_id: String,
+    time_to_live: Duration,
+) -> Result<HashMap<String, MessageAttributeValue>> {
     let attribute = |name: &str, value: String| {
         let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
         Ok::<_, Error>((name.to_owned(), value.map_err(failed(SERVICE))?))
     };
-    let seconds = push.time_to_live.as_secs().to_string();
+    let seconds = time_to_live.as_secs().to_string();
     let ttl = attribute(&format!("AWS.SNS.MOBILE.{key}.TTL"), seconds)?;
     if key == "GCM" {
         return Ok([ttl].into());
     }
     let priority = attribute("AWS.SNS.MOBILE.APNS.PRIORITY", "10".to_owned())?;
     let kind = attribute("AWS.SNS.MOBILE.APNS.PUSH_TYPE", "alert".to_owned())?;
-    let collapse = attribute("AWS.SNS.MOBILE.APNS.COLLAPSE_ID", push.post.post_id.to_string())?;
+    let collapse = attribute("AWS.SNS.MOBILE.APNS.COLLAPSE_ID", collapse_id)?;
     Ok([ttl, priority, kind, collapse].into())
 }
 
-/// A payload with as much of the post's text as the platform takes.
-fn fitting(push: &Push, payload: impl Fn(&Push, &str, &str) -> Value) -> String {
-    let (title, body) = (title(push), push.post.body.as_deref().unwrap_or_default());
+/// A payload with as much of a text as the platform takes. A title of the most characters leaves room for all else.
+fn fitting(title: &str, body: &str, payload: impl Fn(&str, &str) -> Value) -> String {
+    let title = shortened(title, MOST_TITLE);
     let mut characters = body.chars().count().min(MOST_TEXT);
     loop {
-        let text = payload(push, &title, &shortened(body, characters)).to_string();
+        let text = payload(&title, &shortened(body, characters)).to_string();
         if text.len() <= MOST_BYTES || characters == 0 {
             return text;
         }
@@ -266,8 +298,56 @@ fn apns(push: &Push, title: &str, text: &str) -> Value {
     payload
 }
 
+/// The first titles of a digest, one a line.
+fn named(digest: &Digest) -> String {
+    let titles = digest.posts.iter().take(MOST_NAMED).map(|post| shortened(&post.title, MOST_OF_NAMED));
+    titles.collect::<Vec<_>>().join("\n")
+}
+
+/// Which digest it is: the same where it is sent again, and another one the next night.
+fn digest_id(digest: &Digest) -> String {
+    digest.posts.first().map_or_else(|| "digest".to_owned(), |post| format!("digest-{}", post.post_id))
+}
+
+/// FCM takes texts alone.
+fn digest_data(digest: &Digest) -> Value {
+    let ids = digest.posts.iter().take(MOST_NAMED).map(|post| post.post_id.to_string());
+    json!({
+        "digest": digest_id(digest),
+        "count": digest.posts.len().to_string(),
+        "post_ids": ids.collect::<Vec<_>>().join(","),
+    })
+}
+
+fn fcm_digest(digest: &Digest, title: &str, text: &str) -> Value {
+    json!({"fcmV1Message": {"message": {
+        "notification": {"title": title, "body": text},
+        "data": digest_data(digest),
+        "android": {
+            "collapse_key": digest_id(digest),
+            "priority": if digest.severity() >= Severity::Moderate { "high" } else { "normal" },
+            "ttl": format!("{}s", digest.time_to_live.as_secs()),
+            "notification": {"tag": digest_id(digest)},
+        },
+    }}})
+}
+
+fn apns_digest(digest: &Digest, title: &str, text: &str) -> Value {
+    let mut payload = digest_data(digest);
+    payload["aps"] = json!({
+        "alert": {"title": title, "body": text},
+        "sound": "default",
+        "thread-id": "digest",
+        "interruption-level": "active",
+    });
+    payload
+}
+
 #[cfg(test)]
 mod tests {
+    use tocsin_conformance::fixtures;
+    use tocsin_domain::post::Post;
+
     use super::*;
 
     #[test]
@@ -289,22 +369,57 @@ mod tests {
         assert!(!is_bad_token("Invalid parameter: PlatformApplicationArn Reason: Wrong number of slashes"));
     }
 
+    fn push(title: String, body: String) -> Push {
+        let because = fixtures::subscription(fixtures::wish("fire"));
+        let because = Because::Subscription { subscription_id: because.subscription_id };
+        let (news, time_to_live) = (News::Raised(Severity::Extreme), Duration::from_hours(1));
+        Push { post: Post { title, body: Some(body), ..fixtures::post() }, news, because, time_to_live }
+    }
+
     #[test]
     fn a_payload_is_within_the_platforms_limit_whatever_the_post() {
-        let mut post = tocsin_conformance::fixtures::post();
-        for (title, body) in [("x", 0), ("\u{1}", 5_000), ("❗", 1_100), ("\"", 5_000), ("🔥", 5_000)] {
-            (post.title, post.body) = (title.repeat(200), Some(title.repeat(body)));
-            let because =
-                tocsin_conformance::fixtures::subscription(tocsin_conformance::fixtures::wish("fire"));
-            let because = Because::Subscription { subscription_id: because.subscription_id };
-            let (news, time_to_live) = (News::Raised(Severity::Extreme), Duration::from_hours(1));
-            let push = Push { post: post.clone(), news, because, time_to_live };
-            for payload in [fitting(&push, fcm), fitting(&push, apns)] {
+        for (title, body) in
+            [("x", 0), ("\u{1}", 5_000), ("❗", 1_100), ("\"", 5_000), ("🔥", 5_000), ("👩‍👩‍👧‍👦", 5_000)]
+        {
+            for title_length in [1, 200, 5_000] {
+                let push = push(title.repeat(title_length), title.repeat(body));
+                let whole = super::title(&push);
+                let text = push.post.body.as_deref().unwrap();
+                for payload in [
+                    fitting(&whole, text, |title, text| fcm(&push, title, text)),
+                    fitting(&whole, text, |title, text| apns(&push, title, text)),
+                ] {
+                    assert!(payload.len() <= MOST_BYTES, "{} bytes", payload.len());
+                    let read: Value = serde_json::from_str(&payload).unwrap();
+                    assert!(payload.contains(&push.post.post_id.to_string()), "{read}");
+                    assert!(
+                        body == 0 || payload.len() > MOST_BYTES / 2,
+                        "{} bytes of {title:?}",
+                        payload.len()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_digest_is_within_it_too_and_names_the_first() {
+        for (title, count) in [("x", 2), ("🔥", 2), ("👩‍👩‍👧‍👦", 500), ("\u{1}", 500)] {
+            let posts: Vec<_> = (0..count).map(|_| push(title.repeat(5_000), String::new()).post).collect();
+            let digest = Digest { posts, time_to_live: Duration::from_hours(1) };
+            let (whole, text) = (digest.title(), named(&digest));
+            assert_eq!(text.lines().count(), MOST_NAMED.min(count));
+            for payload in [
+                fitting(&whole, &text, |title, text| fcm_digest(&digest, title, text)),
+                fitting(&whole, &text, |title, text| apns_digest(&digest, title, text)),
+            ] {
                 assert!(payload.len() <= MOST_BYTES, "{} bytes", payload.len());
                 let read: Value = serde_json::from_str(&payload).unwrap();
-                assert!(payload.contains(&push.post.post_id.to_string()), "{read}");
-                assert!(body == 0 || payload.len() > MOST_BYTES / 2, "{} bytes of {title:?}", payload.len());
+                assert!(payload.contains(&format!("{count} posts")), "{read}");
+                assert!(payload.contains(&digest.posts[0].post_id.to_string()), "{read}");
             }
+            // APNs' limit for it, in bytes.
+            assert!(digest_id(&digest).len() <= 64);
         }
     }
 

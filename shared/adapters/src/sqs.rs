@@ -1,14 +1,16 @@
-//! Jobs in SQS: pushes, steps of large audiences, posts whose reactions are to be counted, mails for other passwords, and
-//! departures.
+//! Jobs in SQS: pushes, digests, steps of large audiences, posts whose reactions are to be counted, mails for other
+//! passwords, and departures.
 
 use std::time::Duration;
 
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Serialize;
 use tocsin_domain::{
     Error, Result,
     departure::{DepartureJob, DepartureQueue},
     fan_out::{Step, StepQueue},
+    held_push::{DigestJob, DigestQueue},
     ids::PostId,
     password_reset::{ResetQueue, ResetRequest},
     push::{PushJob, PushQueue},
@@ -40,25 +42,31 @@ impl SqsPushQueue {
     }
 }
 
-/// Sends up to [`MOST_MESSAGES`] messages to a queue, again where it took the batch but not the message.
-async fn send(client: &Client, url: &str, service: &'static str, bodies: Vec<String>) -> Result<()> {
-    let entry = |(id, body): (usize, String)| {
-        SendMessageBatchRequestEntry::builder().id(id.to_string()).message_body(body).build()
-    };
-    let entries: Result<Vec<_>, _> = bodies.into_iter().enumerate().map(entry).collect();
-    let mut entries = entries.map_err(failed(service))?;
-    let mut cause = String::new();
-    for _ in 0..MOST_ROUNDS {
-        let request = client.send_message_batch().queue_url(url).set_entries(Some(entries.clone()));
-        let answer = request.send().await.map_err(failed(service))?;
-        let Some(failure) = answer.failed().first() else { return Ok(()) };
-        cause = format!("{}: {}", failure.code(), failure.message().unwrap_or_default());
-        if answer.failed().iter().any(aws_sdk_sqs::types::BatchResultErrorEntry::sender_fault) {
-            break;
-        }
-        entries.retain(|entry| answer.failed().iter().any(|failure| failure.id() == entry.id()));
+impl PushQueue for SqsPushQueue {
+    async fn enqueue(&self, jobs: &[PushJob]) -> Result<()> {
+        send_all(&self.client, &self.url, "the push queue", jobs).await
     }
-    Err(Error::unavailable(service, cause))
+}
+
+/// The queue of `deliver-digest`.
+#[derive(Clone, Debug)]
+pub struct SqsDigestQueue {
+    client: Client,
+    url: String,
+}
+
+impl SqsDigestQueue {
+    /// The queue at a URL.
+    #[must_use]
+    pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
+        Self { client: Client::new(config), url: url.into() }
+    }
+}
+
+impl DigestQueue for SqsDigestQueue {
+    async fn enqueue(&self, jobs: &[DigestJob]) -> Result<()> {
+        send_all(&self.client, &self.url, "the digest queue", jobs).await
+    }
 }
 
 /// The queue of `mail-password-reset`.
@@ -82,16 +90,6 @@ impl ResetQueue for SqsResetQueue {
         let message = self.client.send_message().queue_url(&self.url).message_body(body);
         message.send().await.map_err(failed("the reset queue"))?;
         Ok(())
-    }
-}
-
-impl PushQueue for SqsPushQueue {
-    async fn enqueue(&self, jobs: &[PushJob]) -> Result<()> {
-        let write = |job| serde_json::to_string(job).map_err(|error| Error::unreadable("a push job", error));
-        let bodies = jobs.iter().map(write).collect::<Result<Vec<_>>>()?;
-        let sends =
-            stream::iter(batches(bodies)).map(|batch| send(&self.client, &self.url, "the push queue", batch));
-        sends.buffer_unordered(CONCURRENT).try_collect().await
     }
 }
 
@@ -137,14 +135,8 @@ impl SqsReactionQueue {
 
 impl ReactionQueue for SqsReactionQueue {
     async fn enqueue(&self, posts: &[PostId]) -> Result<()> {
-        let write = |post_id: &PostId| {
-            let job = CountJob { post_id: *post_id };
-            serde_json::to_string(&job).map_err(|error| Error::unreadable("a post to count", error))
-        };
-        let bodies = posts.iter().map(write).collect::<Result<Vec<_>>>()?;
-        let sends = stream::iter(batches(bodies))
-            .map(|batch| send(&self.client, &self.url, "the queue of reactions", batch));
-        sends.buffer_unordered(CONCURRENT).try_collect().await
+        let jobs: Vec<_> = posts.iter().map(|post_id| CountJob { post_id: *post_id }).collect();
+        send_all(&self.client, &self.url, "the queue of reactions", &jobs).await
     }
 }
 
@@ -170,6 +162,34 @@ impl DepartureQueue for SqsDepartureQueue {
         request.send().await.map_err(failed("the queue of departures"))?;
         Ok(())
     }
+}
+
+/// Sends a message for each job, in as few batches as there can be.
+async fn send_all<T: Serialize>(client: &Client, url: &str, service: &'static str, jobs: &[T]) -> Result<()> {
+    let write = |job| serde_json::to_string(job).map_err(|error| Error::unreadable("a job", error));
+    let bodies = jobs.iter().map(write).collect::<Result<Vec<_>>>()?;
+    let sends = stream::iter(batches(bodies)).map(|batch| send(client, url, service, batch));
+    sends.buffer_unordered(CONCURRENT).try_collect().await
+}
+
+async fn send(client: &Client, url: &str, service: &'static str, bodies: Vec<String>) -> Result<()> {
+    let entry = |(id, body): (usize, String)| {
+        SendMessageBatchRequestEntry::builder().id(id.to_string()).message_body(body).build()
+    };
+    let entries: Result<Vec<_>, _> = bodies.into_iter().enumerate().map(entry).collect();
+    let mut entries = entries.map_err(failed(service))?;
+    let mut cause = String::new();
+    for _ in 0..MOST_ROUNDS {
+        let request = client.send_message_batch().queue_url(url).set_entries(Some(entries.clone()));
+        let answer = request.send().await.map_err(failed(service))?;
+        let Some(failure) = answer.failed().first() else { return Ok(()) };
+        cause = format!("{}: {}", failure.code(), failure.message().unwrap_or_default());
+        if answer.failed().iter().any(aws_sdk_sqs::types::BatchResultErrorEntry::sender_fault) {
+            break;
+        }
+        entries.retain(|entry| answer.failed().iter().any(|failure| failure.id() == entry.id()));
+    }
+    Err(Error::unavailable(service, cause))
 }
 
 /// Cuts messages into batches that SQS takes.

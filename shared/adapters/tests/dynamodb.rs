@@ -6,11 +6,12 @@ mod storage;
 use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 use storage::{storage, storage_of};
 use tocsin_adapters::dynamodb::{
-    AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, IdempotencyTable, Newcomers, PeopleEditor,
-    PeopleTable, PostsTable, ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
+    AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, HeldPushesTable, IdempotencyTable,
+    Newcomers, PeopleEditor, PeopleTable, PostsTable, PreferencesTable, ReactionsTable, SessionsTable,
+    SubscriptionsTable, UsersTable,
 };
 use tocsin_conformance::{
-    accounts, departures, fixtures, people, posts, pushes, reactions, subscriptions, usernames,
+    accounts, departures, fixtures, people, posts, preferences, pushes, reactions, subscriptions, usernames,
 };
 use tocsin_domain::{
     post::Post,
@@ -85,6 +86,15 @@ async fn reactions() {
     reactions::reactions(&table).await;
     reactions::own_reactions(&table).await;
     reactions::standings(&table).await;
+}
+
+#[tokio::test]
+async fn preferences_and_what_is_held() {
+    let client = storage(&[("preferences", false), ("held", true)]).await;
+    preferences::preferences(&PreferencesTable::new(&client, "preferences")).await;
+    let held = HeldPushesTable::new(&client, "held");
+    preferences::held_pushes(&held).await;
+    preferences::schedule(&held).await;
 }
 
 #[tokio::test]

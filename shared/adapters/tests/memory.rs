@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
-    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryIdempotency, MemoryPeople, MemoryPostCache,
-    MemoryPosts, MemoryRateLimiter, MemoryReactions, MemorySessions, MemorySubscriptions, MemoryTimelines,
-    MemoryUsers,
+    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryHeldPushes, MemoryIdempotency, MemoryPeople,
+    MemoryPostCache, MemoryPosts, MemoryPreferences, MemoryRateLimiter, MemoryReactions, MemorySessions,
+    MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
 use tocsin_conformance::{
-    accounts, departures, fixtures, people, posts, pushes, rate_limits, reactions, subscriptions, timelines,
-    usernames,
+    accounts, departures, fixtures, people, posts, preferences, pushes, rate_limits, reactions,
+    subscriptions, timelines, usernames,
 };
 use tocsin_domain::{
     audience,
@@ -50,6 +50,9 @@ async fn conformance() {
     pushes::deliveries(&MemoryDeliveries::default()).await;
     pushes::delivered(&MemoryDeliveries::default()).await;
     pushes::told(&MemoryDeliveries::default()).await;
+    preferences::preferences(&MemoryPreferences::default()).await;
+    preferences::held_pushes(&MemoryHeldPushes::default()).await;
+    preferences::schedule(&MemoryHeldPushes::default()).await;
     rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
     reactions::reactions(&MemoryReactions::default()).await;
     reactions::own_reactions(&MemoryReactions::default()).await;

@@ -11,20 +11,21 @@ use std::{
 };
 
 use tocsin_adapters::memory::{
-    MemoryDeliveries, MemoryDevices, MemoryFriendships, MemoryInboxes, MemoryPostCache, MemoryPosts,
-    MemoryPushGateway,
+    MemoryDeliveries, MemoryDevices, MemoryFriendships, MemoryHeldPushes, MemoryInboxes, MemoryPostCache,
+    MemoryPosts, MemoryPreferences, MemoryPushGateway,
 };
 use tocsin_conformance::fixtures;
 use tocsin_domain::{
     Error, Result,
     delivery::{Delivery, Tally},
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
+    digest::Digest,
     ids::{SubscriptionId, UserId},
-    notification::{Because, Inbox as _, Inboxes, Notification},
+    notification::{Because, Inbox as _, Inboxes, Notification, NotificationId},
     post::Post,
     posts::PostCache as _,
     push::{
-        Deliveries, Endpoint, News, Outcome, Published, Push, PushGateway, PushKey, PushRecipient,
+        Deliveries, Endpoint, News, NewsKey, Outcome, Published, Push, PushGateway, PushKey, PushRecipient,
         RESERVED_SECONDS, Reservation,
     },
     time::{self, Timestamp},
@@ -45,6 +46,8 @@ struct Town {
     deliveries: MemoryDeliveries,
     cache: MemoryPostCache,
     posts: MemoryPosts,
+    preferences: MemoryPreferences,
+    held: MemoryHeldPushes,
     meanwhile: Mutex<Option<(UserId, Meanwhile)>>,
     /// Whether somebody has taken the platform away.
     no_platform: AtomicBool,
@@ -66,9 +69,11 @@ impl Town {
         let recipients = vec![PushRecipient { user_id: owner, because }];
         let job = fixtures::job(&post, recipients);
         let (inboxes, hidden) = (&MemoryInboxes::default(), &MemoryFriendships::default());
-        let Self { devices, deliveries, cache, posts, .. } = self;
+        let Self { devices, deliveries, cache, posts, preferences, held, .. } = self;
         cache.put(&[post]).await.unwrap();
-        let delivery = Delivery { cache, posts, hidden, devices, gateway: self, deliveries, inboxes };
+        let gateway = self;
+        let delivery =
+            Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
         delivery.deliver(&job, now).await
     }
 
@@ -105,10 +110,14 @@ impl PushGateway for Town {
         }
         published
     }
+
+    async fn publish_digest(&self, device: &Device, digest: &Digest) -> Result<Published> {
+        self.gateway.publish_digest(device, digest).await
+    }
 }
 
-const GONE: Tally = Tally { pushed: 0, refused: 1, done: 0, failed: 0 };
-const RUNG: Tally = Tally { pushed: 1, refused: 0, done: 0, failed: 0 };
+const GONE: Tally = Tally { pushed: 0, refused: 1, done: 0, muted: 0, held: 0, failed: 0 };
+const RUNG: Tally = Tally { pushed: 1, refused: 0, done: 0, muted: 0, held: 0, failed: 0 };
 
 #[tokio::test]
 async fn what_its_owner_does_to_a_device_holds() {
@@ -230,6 +239,10 @@ impl Inboxes for AwayOnce {
         }
         self.inboxes.add(owner, notification).await
     }
+
+    async fn tell(&self, owner: UserId, id: NotificationId, push: Outcome) -> Result<()> {
+        self.inboxes.tell(owner, id, push).await
+    }
 }
 
 #[tokio::test]
@@ -242,9 +255,10 @@ async fn whatever_is_remembered_of_a_push_is_found_by_its_inbox() {
     let job = fixtures::job(&post, recipients);
     town.cache.put(&[post]).await.unwrap();
     let inboxes = AwayOnce { inboxes: MemoryInboxes::default(), is_away: true.into() };
-    let (Town { devices, deliveries, cache, posts, .. }, inboxes) = (&town, &inboxes);
+    let (Town { devices, deliveries, cache, posts, preferences, held, .. }, inboxes) = (&town, &inboxes);
     let (gateway, hidden) = (&town, &MemoryFriendships::default());
-    let delivery = Delivery { cache, posts, hidden, devices, gateway, deliveries, inboxes };
+    let delivery =
+        Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
     let key = PushKey { post_id: job.post_id, news: job.news, user_id: ada, device_id: phone() };
     let kept = async || {
         let inbox = inboxes.inboxes.newest(ada, None, 10, now).await.unwrap().len();
@@ -280,6 +294,10 @@ impl Deliveries for Unrecorded {
         }
     }
 
+    async fn note(&self, news: &NewsKey, because: Because, outcome: Outcome, now: Timestamp) -> Result<()> {
+        self.deliveries.note(news, because, outcome, now).await
+    }
+
     async fn release(&self, push: &PushKey) -> Result<()> {
         self.deliveries.release(push).await
     }
@@ -299,8 +317,10 @@ async fn a_record_that_fails_for_a_moment_rings_nobody_twice() {
         let job = fixtures::job(&post, recipients);
         town.cache.put(&[post]).await.unwrap();
         let (inboxes, hidden) = (&MemoryInboxes::default(), &MemoryFriendships::default());
-        let (Town { devices, cache, posts, .. }, deliveries) = (&town, &deliveries);
-        let delivery = Delivery { cache, posts, hidden, devices, gateway: &town, deliveries, inboxes };
+        let (Town { devices, cache, posts, preferences, held, .. }, deliveries) = (&town, &deliveries);
+        let gateway = &town;
+        let delivery =
+            Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
         assert_eq!(
             delivery.deliver(&job, now).await,
             RUNG,

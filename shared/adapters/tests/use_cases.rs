@@ -13,9 +13,9 @@ use std::{
 use futures::{future::maybe_done, pending, poll};
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
-    MemoryDeliveries, MemoryDevices, MemoryFriendships, MemoryHiddenCache, MemoryInboxes, MemoryMailer,
-    MemoryPostCache, MemoryPosts, MemoryPushGateway, MemoryRateLimiter, MemorySessions, MemoryStepQueue,
-    MemorySubscriptions, MemoryTimelines, MemoryUsers,
+    MemoryDeliveries, MemoryDevices, MemoryFriendships, MemoryHeldPushes, MemoryHiddenCache, MemoryInboxes,
+    MemoryMailer, MemoryPostCache, MemoryPosts, MemoryPreferences, MemoryPushGateway, MemoryRateLimiter,
+    MemorySessions, MemoryStepQueue, MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
 use tocsin_conformance::{
     fixtures,
@@ -29,6 +29,7 @@ use tocsin_domain::{
     cursor::{Cursor, Limit, Page},
     delivery::{Delivery, Tally},
     device::{self, Device, DeviceId, DeviceToken, Platform},
+    digest::Digest,
     friendship::{Hidden, HiddenCache, HiddenPeople},
     ids::{PostId, SessionId, UserId},
     large_audience::{LargeKey, LargeKeys},
@@ -39,7 +40,7 @@ use tocsin_domain::{
     post::Post,
     post_log::PostChange,
     posts::{self, Near, PlaceEntry, PlaceIndex, PlaceKey, PostCache as _, PostStore as _, Posts},
-    push::{Endpoint, Published, Push, PushGateway, PushRecipient, RESERVED_SECONDS},
+    push::{Endpoint, Outcome, Published, Push, PushGateway, PushRecipient, RESERVED_SECONDS},
     secret::SecretHash,
     session::{
         self, AccountReader, Origin, Session, SessionKeeper, SessionPasswords, SessionToken, Sessions, Tokens,
@@ -289,6 +290,13 @@ impl PushGateway for Flaky {
         }
         self.gateway.publish(device, push).await
     }
+
+    async fn publish_digest(&self, device: &Device, digest: &Digest) -> Result<Published> {
+        if self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            return away();
+        }
+        self.gateway.publish_digest(device, digest).await
+    }
 }
 
 #[tokio::test]
@@ -314,7 +322,9 @@ async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
     cache.put(&[post]).await.unwrap();
     let (inboxes, hidden) = (&MemoryInboxes::default(), &MemoryFriendships::default());
     let (devices, gateway, deliveries) = (&devices, &gateway, &deliveries);
-    let delivery = Delivery { cache, posts, hidden, devices, gateway, deliveries, inboxes };
+    let (preferences, held) = (&MemoryPreferences::default(), &MemoryHeldPushes::default());
+    let delivery =
+        Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
     let mut tries = 0;
     while delivery.deliver(&job, now).await.failed > 0 {
         tries += 1;
@@ -330,7 +340,9 @@ async fn a_job_that_is_tried_until_it_is_done_rings_every_device_once() {
     assert_eq!(gateway.gateway.pushes().len(), 10);
     for PushRecipient { user_id, .. } in &job.recipients {
         let inbox = inboxes.newest(*user_id, None, 10, now).await.unwrap();
-        assert_eq!(inbox, [Notification::new(job.post_id, because, now)], "one of each post, however often");
+        let told =
+            Notification { push: Some(Outcome::Pushed), ..Notification::new(job.post_id, because, now) };
+        assert_eq!(inbox, [told], "one of each post, however often");
     }
 }
 

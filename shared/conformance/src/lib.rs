@@ -12,6 +12,7 @@ pub mod friendships;
 pub mod notifications;
 pub mod people;
 pub mod posts;
+pub mod preferences;
 pub mod pushes;
 pub mod rate_limits;
 pub mod reactions;

@@ -5,6 +5,7 @@ use tocsin_domain::{
     notification::{
         Because, Inbox, InboxEraser, InboxMarker, Inboxes, LIFETIME_SECONDS, Notification, NotificationId,
     },
+    push::Outcome,
     time::{self, Timestamp},
 };
 
@@ -75,6 +76,27 @@ pub async fn inboxes(inboxes: &impl InboxStore) {
     let fresh = pushed(time::after(later, 1));
     inboxes.add(ada, &fresh).await.unwrap();
     assert_eq!(unread(ada).await, [fresh.id], "what came after");
+
+    let push = async |id| newest(later).await.into_iter().find(|one| one.id == id).unwrap().push;
+    assert_eq!(push(fresh.id).await, None);
+    for (said, expected) in [
+        (Outcome::Held, Outcome::Held),
+        (Outcome::Held, Outcome::Held),
+        (Outcome::MutedCategory, Outcome::MutedCategory),
+        (Outcome::Held, Outcome::MutedCategory),
+        (Outcome::Digested, Outcome::Digested),
+        (Outcome::DeviceGone, Outcome::Digested),
+        (Outcome::Pushed, Outcome::Pushed),
+    ] {
+        inboxes.tell(ada, fresh.id, said).await.unwrap();
+        assert_eq!(push(fresh.id).await, Some(expected), "{said:?}");
+    }
+    inboxes.tell(ada, nowhere, Outcome::Pushed).await.unwrap();
+    assert_eq!(newest(later).await.len(), 4, "what is not there is not made by telling of it");
+    let muted = Notification { push: Some(Outcome::MutedSeverity), ..pushed(later) };
+    inboxes.add(eve, &muted).await.unwrap();
+    assert!(inboxes.newest(eve, None, 9, later).await.unwrap().contains(&muted), "it is said with it");
+    inboxes.remove(eve, &[muted.id]).await.unwrap();
 
     let half = time::after(now, LIFETIME_SECONDS + 30);
     let left: Vec<_> = newest(half).await.into_iter().map(|one| one.id).collect();

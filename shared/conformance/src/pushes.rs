@@ -9,7 +9,7 @@ use tocsin_domain::{
     notification::Because,
     post::Severity,
     push::{
-        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, News, Outcome, PushKey,
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, News, NewsKey, Outcome, PushKey,
         PushRecipient, REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
     },
     time::{self, Timestamp},
@@ -164,15 +164,26 @@ pub async fn delivered(deliveries: &(impl Deliveries + DeliveryReader + Delivery
         deliveries.record(push, subscribed, Outcome::Pushed, now).await.unwrap();
     }
     let expected = expected.map(|(device, because, outcome, recorded_at)| Delivered {
-        device_id: device.parse().unwrap(),
+        device_id: Some(device.parse().unwrap()),
         news: News::Posted,
         because,
         outcome,
         recorded_at,
     });
     assert_eq!(of(ada, later).await, expected, "by device; nothing has become of the third yet");
+    // What is said of her, and not of a device; of what is said of another nothing is hers.
+    let news = NewsKey { post_id, news: News::Resolved, user_id: ada };
+    for (outcome, at) in [(Outcome::Held, now), (Outcome::Dropped, later)] {
+        deliveries.note(&news, shared, outcome, at).await.unwrap();
+        deliveries.note(&NewsKey { user_id: user(), ..news }, shared, outcome, at).await.unwrap();
+        let noted =
+            Delivered { device_id: None, news: News::Resolved, because: shared, outcome, recorded_at: at };
+        assert_eq!(of(ada, later).await, [&[noted][..], &expected[..]].concat());
+    }
+    let expected = [of(ada, later).await, expected.to_vec()].concat();
+    let expected = &expected[..3];
     let expired = time::after(now, REMEMBERED_SECONDS + 1);
-    assert_eq!(of(ada, expired).await, expected[..1], "the other has expired");
+    assert_eq!(of(ada, expired).await, expected[..2], "the other has expired");
 
     for _ in 0..2 {
         deliveries.erase(ada, post_id).await.unwrap();

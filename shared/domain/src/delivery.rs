@@ -3,19 +3,25 @@
 //! A job names a post, and not what it says: that is looked up when its turn comes, so that nobody is told of what was
 //! deleted, has ended, or is by somebody hidden by then.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use futures::{StreamExt as _, future::join, stream};
+use futures::{StreamExt as _, future::try_join, stream};
 
 use crate::{
     Error, Result,
     device::{self, Device, DeviceEditor},
+    digest::Digest,
     friendship::{Hidden, HiddenPeople},
+    held_push::{HeldPush, HeldPushes},
     ids::UserId,
-    notification::{Because, Inboxes, Notification},
+    notification::{Because, Inboxes, Notification, NotificationId},
     post::Post,
     posts::{self, PostCache, Posts},
-    push::{Deliveries, Outcome, Published, Push, PushGateway, PushJob, PushKey, PushRecipient, Reservation},
+    preferences::{Decision, Preferences, PreferencesReader},
+    push::{
+        Deliveries, NewsKey, Outcome, Published, Push, PushGateway, PushJob, PushKey, PushRecipient,
+        Reservation,
+    },
     time::{self, Timestamp},
 };
 
@@ -30,13 +36,17 @@ const MOST_RECORDINGS: usize = 3;
 
 /// The ports of [`Delivery::deliver`].
 #[derive(Debug)]
-pub struct Delivery<'a, C, P, H, D, G, R, I> {
+pub struct Delivery<'a, C, P, H, S, Q, D, G, R, I> {
     /// The posts at hand.
     pub cache: &'a C,
     /// The stored posts.
     pub posts: &'a P,
     /// Who is hidden from whom.
     pub hidden: &'a H,
+    /// For what, and when, the recipients' phones ring.
+    pub preferences: &'a S,
+    /// Where pushes wait for the end of quiet hours.
+    pub held: &'a Q,
     /// The recipients' devices.
     pub devices: &'a D,
     /// The way to them.
@@ -56,6 +66,10 @@ pub struct Tally {
     pub refused: usize,
     /// Sent by an earlier try.
     pub done: usize,
+    /// People whose preferences say that their phones do not ring for it.
+    pub muted: usize,
+    /// People whose quiet hours it waits for.
+    pub held: usize,
     /// To be tried again.
     pub failed: usize,
 }
@@ -68,11 +82,13 @@ enum Undone {
     Failed(Error),
 }
 
-impl<C, P, H, D, G, R, I> Delivery<'_, C, P, H, D, G, R, I>
+impl<C, P, H, S, Q, D, G, R, I> Delivery<'_, C, P, H, S, Q, D, G, R, I>
 where
     C: PostCache,
     P: Posts,
     H: Hidden,
+    S: PreferencesReader,
+    Q: HeldPushes,
     D: DeviceEditor,
     G: PushGateway,
     R: Deliveries,
@@ -91,25 +107,40 @@ where
                 return Tally { failed: count, ..Tally::default() };
             }
         };
-        // Somebody may have been hidden since the job was queued.
-        let hidden = match &post.author {
-            Some(author) => self.hidden.of(author.user_id).await,
-            None => Ok(HiddenPeople::new()),
-        };
-        let hidden = match hidden {
-            Ok(hidden) => hidden,
+        let recipients = match self.recipients(job, &post).await {
+            Ok(recipients) => recipients,
             Err(error) => {
-                tracing::warn!(%error, post_id = %job.post_id, "cannot tell who is hidden from a post's author");
+                tracing::warn!(%error, post_id = %job.post_id, "cannot tell who is to be told of a post");
                 return Tally { failed: count, ..Tally::default() };
             }
         };
-        let one = |recipient: PushRecipient| self.tell(job, &post, time_to_live, recipient, now);
-        let recipients = job.recipients.iter().copied().filter(|one| !hidden.contains(&one.user_id));
+        let news = Told { job, post: &post, time_to_live, now };
+        let one = |(recipient, preferences): (PushRecipient, Preferences)| async move {
+            self.tell(news, recipient, &preferences).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, user_id = %recipient.user_id, "a recipient cannot be told");
+                Tally { failed: 1, ..Tally::default() }
+            })
+        };
         stream::iter(recipients)
             .map(one)
             .buffer_unordered(CONCURRENT_RECIPIENTS)
             .fold(Tally::default(), |sum, tally| async move { sum.plus(tally) })
             .await
+    }
+
+    /// A job's recipients, without those who have been hidden from the author since, each with their preferences.
+    async fn recipients(&self, job: &PushJob, post: &Post) -> Result<Vec<(PushRecipient, Preferences)>> {
+        let hidden = async {
+            match &post.author {
+                Some(author) => self.hidden.of(author.user_id).await,
+                None => Ok(HiddenPeople::new()),
+            }
+        };
+        let people: Vec<UserId> = job.recipients.iter().map(|one| one.user_id).collect();
+        let (hidden, preferences): (_, HashMap<_, Preferences>) =
+            try_join(hidden, self.preferences.of(&people)).await?;
+        let with = |one: &PushRecipient| (*one, preferences.get(&one.user_id).cloned().unwrap_or_default());
+        Ok(job.recipients.iter().filter(|one| !hidden.contains(&one.user_id)).map(with).collect())
     }
 
     /// The post as it is now, and how long its news is worth delivering.
@@ -128,48 +159,84 @@ where
         if is_worth_it { Ok((post, left)) } else { Err(Undone::Over) }
     }
 
-    async fn tell(
-        &self,
-        job: &PushJob,
-        post: &Post,
-        time_to_live: Duration,
-        recipient: PushRecipient,
-        now: Timestamp,
-    ) -> Tally {
-        let devices = self.devices.of(recipient.user_id);
-        let devices = match join(self.remember(job, recipient, now), devices).await {
-            (Ok(()), Ok(devices)) => devices,
-            // No phone rings for what is not in its owner's inbox.
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(%error, user_id = %recipient.user_id, "cannot reach a recipient's inbox or devices");
-                return Tally { failed: 1, ..Tally::default() };
-            }
-        };
-        let mut tally = Tally::default();
+    /// Tells one person: by their phones, or when it is quiet no more, or in their inbox alone.
+    async fn tell(&self, told: Told<'_>, to: PushRecipient, preferences: &Preferences) -> Result<Tally> {
+        let Told { job, post, now, .. } = told;
+        let mut devices = self.devices.of(to.user_id).await?;
         // A phone is not told of what happened before it was there: the log can be replayed long after.
-        let there = devices.into_iter().filter(|device| device.created_at <= job.told_at);
-        for device in there {
-            let push = Push { post: post.clone(), news: job.news, because: recipient.because, time_to_live };
-            match self.ring(push, recipient.user_id, &device, now).await {
-                Ok(Some(Outcome::Pushed)) => tally.pushed += 1,
-                Ok(Some(Outcome::DeviceGone)) => tally.refused += 1,
+        devices.retain(|device| device.created_at <= job.told_at);
+        let held_until = match preferences.decide(post, now) {
+            Decision::Muted(muted) => {
+                self.leave(told, to, muted.into()).await?;
+                return Ok(Tally { muted: 1, ..Tally::default() });
+            }
+            _ if devices.is_empty() => {
+                self.leave(told, to, Outcome::NoDevice).await?;
+                return Ok(Tally::default());
+            }
+            Decision::Quiet(until) => Some(until),
+            Decision::Ring => None,
+        };
+        if let Some(until) = held_until {
+            self.leave(told, to, Outcome::Held).await?;
+            let (post_id, news, told_at) = (job.post_id, job.news, job.told_at);
+            let held = HeldPush { post_id, news, because: to.because, told_at };
+            self.held.hold(to.user_id, &held, until).await?;
+            return Ok(Tally { held: 1, ..Tally::default() });
+        }
+        // No phone rings for what is not in its owner's inbox.
+        self.remember(told, to, None).await?;
+        Ok(self.ring_all(told, to, devices).await)
+    }
+
+    /// Tells somebody in their inbox, and notes why no phone rings.
+    async fn leave(&self, told: Told<'_>, to: PushRecipient, why: Outcome) -> Result<()> {
+        self.remember(told, to, Some(why)).await?;
+        let (post_id, news) = (told.job.post_id, told.job.news);
+        let key = NewsKey { post_id, news, user_id: to.user_id };
+        self.deliveries.note(&key, to.because, why, told.now).await
+    }
+
+    /// Adds what is pushed to its recipient's inbox, unless it is there, with what becomes of the push, if that is known.
+    /// What was shared has been added by who shared it.
+    async fn remember(&self, told: Told<'_>, to: PushRecipient, push: Option<Outcome>) -> Result<()> {
+        let PushRecipient { user_id, because } = to;
+        let notification = Notification { push, ..Notification::new(told.job.post_id, because, told.now) };
+        let is_new = matches!(because, Because::Subscription { .. })
+            && self.inboxes.add(user_id, &notification).await?;
+        match push {
+            Some(push) if !is_new => self.inboxes.tell(user_id, notification.id, push).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Rings a person's devices. One that fails does not hold up the others.
+    async fn ring_all(&self, told: Told<'_>, to: PushRecipient, devices: Vec<Device>) -> Tally {
+        let Told { job, post, time_to_live, now } = told;
+        let (mut tally, mut became) = (Tally::default(), None);
+        for device in devices {
+            let push = Push { post: post.clone(), news: job.news, because: to.because, time_to_live };
+            match self.ring(push, to.user_id, &device, now).await {
+                Ok(Some(outcome)) => {
+                    tally.pushed += usize::from(outcome.has_rung());
+                    tally.refused += usize::from(!outcome.has_rung());
+                    became = became.filter(|other: &Outcome| other.has_rung()).or(Some(outcome));
+                }
                 Ok(None) => tally.done += 1,
                 Err(error) => {
-                    tracing::warn!(%error, user_id = %recipient.user_id, device_id = %device.device_id, "a push failed");
+                    tracing::warn!(%error, user_id = %to.user_id, device_id = %device.device_id, "a push failed");
                     tally.failed += 1;
                 }
             }
         }
-        tally
-    }
-
-    /// Adds what is pushed to its recipient's inbox, unless it is there. What was shared has been added by who shared it.
-    async fn remember(&self, job: &PushJob, recipient: PushRecipient, now: Timestamp) -> Result<()> {
-        let PushRecipient { user_id, because } = recipient;
-        if matches!(because, Because::Subscription { .. }) {
-            self.inboxes.add(user_id, &Notification::new(job.post_id, because, now)).await?;
+        if let Some(outcome) = became {
+            let id = NotificationId::of(job.post_id, to.because);
+            if let Err(error) = self.inboxes.tell(to.user_id, id, outcome).await {
+                // To do the job again for this would be in vain: the push is done.
+                tracing::warn!(%error, user_id = %to.user_id, "an inbox does not say what became of a push");
+            }
         }
-        Ok(())
+        tally
     }
 
     /// Rings one device, unless it has rung: `None` says so.
@@ -190,7 +257,8 @@ where
                 return Err(Error::unavailable("deliveries", "another try holds this push"));
             }
         }
-        let sent = self.send(push, user_id, device.clone()).await;
+        let message = Message::Push(Box::new(push));
+        let sent = send(self.devices, self.gateway, &message, user_id, device.clone()).await;
         let outcome = match sent {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -199,45 +267,80 @@ where
                 return Err(error);
             }
         };
-        self.record(&key, because, outcome, now).await;
+        record(self.deliveries, &key, because, outcome, now).await;
         Ok(Some(outcome))
     }
+}
 
-    /// Records what became of a push. Where that fails, the push is done all the same: to fail the job would send it
-    /// again for certain, and without a record it is sent again only if the job comes again.
-    async fn record(&self, key: &PushKey, because: Because, outcome: Outcome, now: Timestamp) {
-        for _ in 0..MOST_RECORDINGS {
-            let Err(error) = self.deliveries.record(key, because, outcome, now).await else { return };
-            tracing::warn!(%error, post_id = %key.post_id, device_id = %key.device_id, "a push is not recorded");
+/// What a job tells.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    job: &'a PushJob,
+    post: &'a Post,
+    time_to_live: Duration,
+    now: Timestamp,
+}
+
+/// What is sent to a device.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Push(Box<Push>),
+    Digest(Digest),
+}
+
+/// Records what became of a push. Where that fails, the push is done all the same: to fail the job would send it
+/// again for certain, and without a record it is sent again only if the job comes again.
+pub(crate) async fn record(
+    deliveries: &impl Deliveries,
+    key: &PushKey,
+    because: Because,
+    outcome: Outcome,
+    now: Timestamp,
+) {
+    for _ in 0..MOST_RECORDINGS {
+        let Err(error) = deliveries.record(key, because, outcome, now).await else { return };
+        tracing::warn!(%error, post_id = %key.post_id, device_id = %key.device_id, "a push is not recorded");
+    }
+}
+
+/// Sends something to a device as it was seen. Its owner may change it at the same time, and then their change holds:
+/// nothing that was removed comes back, and nothing that was put goes.
+pub(crate) async fn send<D: DeviceEditor, G: PushGateway>(
+    devices: &D,
+    gateway: &G,
+    message: &Message,
+    owner: UserId,
+    mut device: Device,
+) -> Result<Outcome> {
+    let mut published = publish(gateway, &device, message).await?;
+    if published == Published::EndpointMissing {
+        match gateway.register(owner, &device.device_id, &device.token).await {
+            Ok(endpoint) => {
+                if !devices.repair(owner, &device, &endpoint).await? {
+                    // The endpoint stays: it is of the token's device, if there is one.
+                    return Ok(Outcome::DeviceGone);
+                }
+                device.endpoint = endpoint;
+                published = publish(gateway, &device, message).await?;
+            }
+            // The platform does not take the token any more: it is dead.
+            Err(Error::Refused(refusal)) if refusal == device::bad_token() => {}
+            Err(error) => return Err(error),
         }
     }
+    if published == Published::Accepted {
+        return Ok(Outcome::Pushed);
+    }
+    if devices.remove_if(owner, &device).await? {
+        device::unregister(gateway, &device.endpoint).await;
+    }
+    Ok(Outcome::DeviceGone)
+}
 
-    /// Sends a push to a device as it was seen. Its owner may change it at the same time, and then their change holds:
-    /// nothing that was removed comes back, and nothing that was put goes.
-    async fn send(&self, push: Push, owner: UserId, mut device: Device) -> Result<Outcome> {
-        let mut published = self.gateway.publish(&device, &push).await?;
-        if published == Published::EndpointMissing {
-            match self.gateway.register(owner, &device.device_id, &device.token).await {
-                Ok(endpoint) => {
-                    if !self.devices.repair(owner, &device, &endpoint).await? {
-                        // The endpoint stays: it is of the token's device, if there is one.
-                        return Ok(Outcome::DeviceGone);
-                    }
-                    device.endpoint = endpoint;
-                    published = self.gateway.publish(&device, &push).await?;
-                }
-                // The platform does not take the token any more: it is dead.
-                Err(Error::Refused(refusal)) if refusal == device::bad_token() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if published == Published::Accepted {
-            return Ok(Outcome::Pushed);
-        }
-        if self.devices.remove_if(owner, &device).await? {
-            device::unregister(self.gateway, &device.endpoint).await;
-        }
-        Ok(Outcome::DeviceGone)
+async fn publish(gateway: &impl PushGateway, device: &Device, message: &Message) -> Result<Published> {
+    match message {
+        Message::Push(push) => gateway.publish(device, push).await,
+        Message::Digest(digest) => gateway.publish_digest(device, digest).await,
     }
 }
 
@@ -247,6 +350,8 @@ impl Tally {
             pushed: self.pushed + other.pushed,
             refused: self.refused + other.refused,
             done: self.done + other.done,
+            muted: self.muted + other.muted,
+            held: self.held + other.held,
             failed: self.failed + other.failed,
         }
     }

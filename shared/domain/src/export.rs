@@ -17,11 +17,13 @@ use crate::{
     cursor::{Cursor, Limit, Page, Position, Scope},
     device::Devices,
     friendship::{self, Friendship, Friendships, List, Relation},
+    held_push::{HeldPush, HeldPushReader},
     identity::Identity,
     ids::{PostId, UserId},
     notification::{self, Inbox, NotificationId},
     person::{PrivateProfile, ProfileImageUrls, Profiles},
     posts::{PlaceIndex, PlaceKey, Posts},
+    preferences::PreferencesReader,
     push::{Delivered, DeliveryReader},
     reaction::{Flag, OwnReactions, Reaction, ReactionKind},
     session::{AccountReader, Session, SessionKeeper},
@@ -60,6 +62,10 @@ pub enum Kind {
     Device,
     /// A subscription.
     Subscription,
+    /// The notification preferences.
+    Preferences,
+    /// A push that waits for the end of quiet hours.
+    HeldPush,
     /// Another person, and what they are to this one.
     Relation,
     /// A notification, and what became of its pushes.
@@ -73,13 +79,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Account,
         Self::Profile,
         Self::Identity,
         Self::Session,
         Self::Device,
         Self::Subscription,
+        Self::Preferences,
+        Self::HeldPush,
         Self::Relation,
         Self::Notification,
         Self::Post,
@@ -99,6 +107,8 @@ pub enum Place {
     Notification(notification::Place),
     /// Of a post.
     Post(PostId),
+    /// Of a reaction: to which post.
+    Reaction(ReactionKind, PostId),
 }
 
 impl Place {
@@ -108,6 +118,8 @@ impl Place {
             Self::Relation(..) => Kind::Relation,
             Self::Notification(_) => Kind::Notification,
             Self::Post(_) => Kind::Post,
+            Self::Reaction(ReactionKind::Confirmation, _) => Kind::Confirmation,
+            Self::Reaction(ReactionKind::Flag, _) => Kind::Flag,
         }
     }
 }
@@ -117,6 +129,9 @@ const RELATIONS: [List; 4] = [List::Accepted, List::Incoming, List::Outgoing, Li
 
 /// Of how many notifications at once it is read what became of their pushes.
 const CONCURRENT_READS: usize = 16;
+
+/// How many held pushes are exported: those of more than any night. All of them are notifications, too.
+const MOST_HELD: usize = 1_000;
 
 /// First the kind, and then where in it.
 impl Position for Place {
@@ -129,7 +144,7 @@ impl Position for Place {
                 bytes.extend(place.to_bytes());
             }
             Self::Notification(place) => bytes.extend(place.to_bytes()),
-            Self::Post(id) => bytes.extend(Position::to_bytes(id)),
+            Self::Post(id) | Self::Reaction(_, id) => bytes.extend(Position::to_bytes(id)),
         }
         bytes
     }
@@ -144,6 +159,8 @@ impl Position for Place {
             }
             Kind::Notification => Self::Notification(Position::from_bytes(within)?),
             Kind::Post => Self::Post(Position::from_bytes(within)?),
+            Kind::Confirmation => Self::Reaction(ReactionKind::Confirmation, Position::from_bytes(within)?),
+            Kind::Flag => Self::Reaction(ReactionKind::Flag, Position::from_bytes(within)?),
             kind => {
                 let number = u32::from_be_bytes(within.try_into().ok()?);
                 Self::Numbered(kind, NonZeroU32::new(number)?)
@@ -160,7 +177,7 @@ pub fn scope(owner: UserId) -> Scope {
 
 /// The ports of [`Export::page`].
 #[derive(Debug)]
-pub struct Export<'a, U, P, S, D, W, F, N, R, I, O> {
+pub struct Export<'a, U, P, S, D, W, Q, H, F, N, R, I, O> {
     /// Accounts and their identities.
     pub users: &'a U,
     /// Profiles.
@@ -173,6 +190,10 @@ pub struct Export<'a, U, P, S, D, W, F, N, R, I, O> {
     pub devices: &'a D,
     /// Subscriptions.
     pub subscriptions: &'a W,
+    /// Notification preferences.
+    pub preferences: &'a Q,
+    /// Held pushes.
+    pub held: &'a H,
     /// Friendships, requests and blocks.
     pub friendships: &'a F,
     /// Notifications.
@@ -185,13 +206,15 @@ pub struct Export<'a, U, P, S, D, W, F, N, R, I, O> {
     pub reactions: &'a O,
 }
 
-impl<U, P, S, D, W, F, N, R, I, O> Export<'_, U, P, S, D, W, F, N, R, I, O>
+impl<U, P, S, D, W, Q, H, F, N, R, I, O> Export<'_, U, P, S, D, W, Q, H, F, N, R, I, O>
 where
     U: AccountReader + IdentityReader,
     P: Profiles,
     S: SessionKeeper,
     D: Devices,
     W: Subscriptions,
+    Q: PreferencesReader,
+    H: HeldPushReader,
     F: Friendships,
     N: Inbox,
     R: DeliveryReader,
@@ -276,6 +299,19 @@ where
                 whole(kind, self.devices.of(owner).await?.into_iter().map(json), after, most)
             }
             Kind::Subscription => whole(kind, self.subscriptions.of(owner).await?, after, most),
+            Kind::Preferences => {
+                let preferences = self.preferences.of(&[owner]).await?;
+                whole(kind, preferences.into_values(), after, most)
+            }
+            Kind::HeldPush => {
+                let json = |held: HeldPush| {
+                    json!({
+                        "post_id": held.post_id, "news": held.news.to_string(), "because": held.because,
+                        "told_at": held.told_at,
+                    })
+                };
+                whole(kind, self.held.of(owner, MOST_HELD, now).await?.into_iter().map(json), after, most)
+            }
             Kind::Relation => self.relations(owner, after, most).await,
             Kind::Notification => self.notifications(owner, after, most, now).await,
             Kind::Post => self.own_posts(owner, after, most).await,
@@ -326,14 +362,14 @@ where
         };
         let found = self.inbox.newest(owner, before, most, now).await?;
         let item = |notification: notification::Notification| async move {
-            let notification::Notification { id, because, created_at, read } = notification;
+            let notification::Notification { id, because, created_at, read, push } = notification;
             let delivered = self.deliveries.of(owner, id.post_id, now).await?;
             // A post may have several, by several friends: a push belongs to the one that it was for.
             let of_this = |delivered: &&Delivered| NotificationId::of(id.post_id, delivered.because) == id;
             let deliveries: Vec<_> = delivered.iter().filter(of_this).map(delivery_json).collect();
             let data = json!({
                 "notification_id": id, "post_id": id.post_id, "because": because,
-                "created_at": created_at, "read": read, "deliveries": deliveries,
+                "created_at": created_at, "read": read, "push": push, "deliveries": deliveries,
             });
             Ok((Place::Notification((created_at, id)), data))
         };
@@ -370,10 +406,13 @@ where
         &self,
         owner: UserId,
         kind: ReactionKind,
-        after: &[u8],
+        after: Option<Place>,
         most: usize,
-    ) -> Result<Vec<(Vec<u8>, Value)>> {
-        let after = <PostId as Position>::from_bytes(after);
+    ) -> Result<Vec<(Place, Value)>> {
+        let after = match after {
+            Some(Place::Reaction(_, id)) => Some(id),
+            _ => None,
+        };
         let found = self.reactions.of(owner, kind, after, most).await?;
         let json = |(post_id, reaction): (PostId, Reaction)| {
             let data = match reaction {
@@ -384,7 +423,7 @@ where
                     json!({"post_id": post_id, "reason": reason, "note": note, "flagged_at": flagged_at})
                 }
             };
-            (post_id.to_bytes(), data)
+            (Place::Reaction(kind, post_id), data)
         };
         Ok(found.into_iter().map(json).collect())
     }

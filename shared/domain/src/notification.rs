@@ -25,6 +25,7 @@ use crate::{
     person::Profiles,
     post::Post,
     posts::{self, PostCache, Posts},
+    push::Outcome,
     time::{self, Timestamp},
 };
 
@@ -136,13 +137,15 @@ pub struct Notification {
     pub created_at: Timestamp,
     /// Whether its owner has read it.
     pub read: bool,
+    /// What became of its push; nothing has yet, or it is not known, where there is none.
+    pub push: Option<Outcome>,
 }
 
 impl Notification {
     /// The notification of a post, for this reason.
     #[must_use]
     pub const fn new(post_id: PostId, because: Because, now: Timestamp) -> Self {
-        Self { id: NotificationId::of(post_id, because), because, created_at: now, read: false }
+        Self { id: NotificationId::of(post_id, because), because, created_at: now, read: false, push: None }
     }
 }
 
@@ -156,6 +159,14 @@ pub type Place = (Timestamp, NotificationId);
 pub trait Inboxes: Sync {
     /// Adds a notification, if its owner has none of this id; answers whether it is new.
     fn add(&self, owner: UserId, notification: &Notification) -> impl Future<Output = Result<bool>> + Send;
+    /// Says what became of a notification's push, if there is one of this id. That a phone has rung is true for good: it
+    /// gives way to nothing else; and what was held is held no more only when something else is said.
+    fn tell(
+        &self,
+        owner: UserId,
+        id: NotificationId,
+        push: Outcome,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// Reads an inbox.
@@ -201,6 +212,8 @@ pub struct NotificationView {
     pub created_at: Timestamp,
     /// Whether it was read.
     pub read: bool,
+    /// What became of its push.
+    pub push: Option<Outcome>,
 }
 
 /// How a person came by a notification.
@@ -305,7 +318,7 @@ fn view(
     sharers: &HashSet<UserId>,
     hidden: &HiddenPeople,
 ) -> Option<NotificationView> {
-    let Notification { id, because, created_at, read } = *notification;
+    let Notification { id, because, created_at, read, push } = *notification;
     let kind = match because {
         Because::Subscription { .. } => NotificationKind::Pushed,
         Because::Shared { shared_by } if sharers.contains(&shared_by) => NotificationKind::Shared,
@@ -314,7 +327,7 @@ fn view(
     };
     let is_there = |post: &&Post| posts::is_shown(post, hidden) && !post.withheld;
     let post = posts.get(&id.post_id).filter(is_there)?.clone();
-    Some(NotificationView { notification_id: id, kind, post, because, created_at, read })
+    Some(NotificationView { notification_id: id, kind, post, because, created_at, read, push })
 }
 
 /// What a person says they have read.

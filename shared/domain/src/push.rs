@@ -18,6 +18,7 @@ use crate::{
     Result,
     audience::Position,
     device::{Device, DeviceId, DeviceToken},
+    digest::Digest,
     ids::{PostId, UserId},
     notification::Because,
     post::{Post, PostStatus, Severity},
@@ -143,6 +144,12 @@ pub trait PushGateway: Sync {
     fn unregister(&self, endpoint: &Endpoint) -> impl Future<Output = Result<()>> + Send;
     /// Sends a push. An error is worth another try.
     fn publish(&self, device: &Device, push: &Push) -> impl Future<Output = Result<Published>> + Send;
+    /// Sends a digest. An error is worth another try.
+    fn publish_digest(
+        &self,
+        device: &Device,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<Published>> + Send;
 }
 
 /// What a phone shows.
@@ -186,13 +193,22 @@ pub trait Deliveries: Sync {
         outcome: Outcome,
         now: Timestamp,
     ) -> impl Future<Output = Result<()>> + Send;
+    /// Records what became of news for a person, whatever their devices: in the place of what was said before.
+    fn note(
+        &self,
+        news: &NewsKey,
+        because: Because,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<()>> + Send;
     /// Gives a reservation back: the push was not sent.
     fn release(&self, push: &PushKey) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// Reads what became of a person's pushes.
 pub trait DeliveryReader: Sync {
-    /// What became of those of a post, and has not expired, in the order of their devices' ids, and then of the news.
+    /// What became of those of a post, and has not expired, in the order of their devices' ids, and then of the news: what
+    /// is of no device first.
     fn of(
         &self,
         owner: UserId,
@@ -219,13 +235,13 @@ pub trait Told: Sync {
     ) -> impl Future<Output = Result<(Vec<PushRecipient>, Option<Position>)>> + Send;
 }
 
-/// What became of a push to a device, as it is remembered.
+/// What became of a push, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
     /// The news.
     pub news: News,
-    /// The device.
-    pub device_id: DeviceId,
+    /// The device; none where it is of the person, whatever their devices.
+    pub device_id: Option<DeviceId>,
     /// Why it was pushed.
     pub because: Because,
     /// What became of it.
@@ -250,6 +266,17 @@ pub struct PushKey {
     pub device_id: DeviceId,
 }
 
+/// Which news of a post, for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NewsKey {
+    /// The post.
+    pub post_id: PostId,
+    /// The news.
+    pub news: News,
+    /// Who gets it.
+    pub user_id: UserId,
+}
+
 /// Whether a push may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reservation {
@@ -272,4 +299,24 @@ pub enum Outcome {
     Pushed,
     /// The device's token was dead, and it was removed; or it went, or got another token, just before.
     DeviceGone,
+    /// The person has no device that was there by then.
+    NoDevice,
+    /// The person wants no pushes of what is so little severe.
+    MutedSeverity,
+    /// The person wants none of this category.
+    MutedCategory,
+    /// It waits for the end of the person's quiet hours.
+    Held,
+    /// The gateway took it, with others, when the quiet hours were over.
+    Digested,
+    /// By the end of the quiet hours the post was over, or gone, or not the person's to see any more.
+    Dropped,
+}
+
+impl Outcome {
+    /// Whether a phone has rung.
+    #[must_use]
+    pub const fn has_rung(self) -> bool {
+        matches!(self, Self::Pushed | Self::Digested)
+    }
 }

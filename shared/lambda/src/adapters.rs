@@ -8,15 +8,15 @@ use tocsin_adapters::{
     aws::{self, SdkConfig},
     dynamodb::{
         AddressEditor, CategoriesTable, DeliveriesTable, DeparturesTable, DevicesTable, FriendshipsTable,
-        IdempotencyTable, Newcomers, NotificationsTable, PeopleEditor, PeopleTable, PostsTable,
-        ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
+        HeldPushesTable, IdempotencyTable, Newcomers, NotificationsTable, PeopleEditor, PeopleTable,
+        PostsTable, PreferencesTable, ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
     redis::{Redis, RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
     s3::{S3ImageStore, S3ImageUploads},
     ses::SesMailer,
     sns::SnsPushGateway,
-    sqs::{SqsDepartureQueue, SqsPushQueue, SqsReactionQueue, SqsResetQueue, SqsStepQueue},
+    sqs::{SqsDepartureQueue, SqsDigestQueue, SqsPushQueue, SqsReactionQueue, SqsResetQueue, SqsStepQueue},
 };
 use tocsin_domain::person::ProfileImageUrls;
 
@@ -44,10 +44,12 @@ tables! {
     DeparturesTable = "DEPARTURES_TABLE";
     DevicesTable = "DEVICES_TABLE";
     FriendshipsTable = "FRIENDSHIPS_TABLE";
+    HeldPushesTable = "HELD_PUSHES_TABLE";
     IdempotencyTable = "IDEMPOTENCY_TABLE";
     NotificationsTable = "NOTIFICATIONS_TABLE";
     PeopleTable = "PEOPLE_TABLE";
     PostsTable = "POSTS_TABLE";
+    PreferencesTable = "PREFERENCES_TABLE";
     ReactionsTable = "REACTIONS_TABLE";
     SessionsTable = "SESSIONS_TABLE";
     SubscriptionsTable = "SUBSCRIPTIONS_TABLE";
@@ -182,6 +184,13 @@ const IMAGES_BUCKET: &str = "PROFILE_IMAGES_BUCKET";
 impl Setting for SqsDepartureQueue {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         let url = environment.required("DEPARTURES_QUEUE_URL")?;
+        Some(Self::new(&environment.shared(aws_config), url))
+    }
+}
+
+impl Setting for SqsDigestQueue {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let url = environment.required("DIGEST_QUEUE_URL")?;
         Some(Self::new(&environment.shared(aws_config), url))
     }
 }

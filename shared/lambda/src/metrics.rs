@@ -27,6 +27,14 @@ pub enum Metric {
     PushesDelivered,
     /// Pushes that were not sent, for good.
     PushesRefused,
+    /// People whose preferences muted a push.
+    PushesMuted,
+    /// People for whom a push is held until their quiet hours end.
+    PushesHeld,
+    /// People whose digests were queued.
+    DigestsQueued,
+    /// Digests that the gateway took.
+    DigestsDelivered,
     /// Records and messages that cannot be read.
     RecordsRefused,
     /// Records and messages whose handling failed: they are tried again.

@@ -13,6 +13,7 @@ use tocsin_adapters::s3::S3Notification;
 use tocsin_domain::{
     departure::DepartureJob,
     fan_out::Step,
+    held_push::DigestJob,
     password_reset::ResetRequest,
     post::Post,
     post_log::{Change, PostChange, PostRecord},
@@ -58,6 +59,7 @@ fn every_sample_is_read_written_and_read_again() {
                 match name.as_str() {
                     "continue-fan-out" => drop(round_trip::<Step>(&job).unwrap()),
                     "count-reactions" => drop(round_trip::<CountJob>(&job).unwrap()),
+                    "deliver-digest" => drop(round_trip::<DigestJob>(&job).unwrap()),
                     "deliver-push" => drop(round_trip::<PushJob>(&job).unwrap()),
                     "erase-account" => drop(round_trip::<DepartureJob>(&job).unwrap()),
                     "mail-password-reset" => drop(round_trip::<ResetRequest>(&job).unwrap()),

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use tocsin_adapters::{
     dynamodb::{
-        DeliveriesTable, DevicesTable, FriendshipsTable, NotificationsTable, PeopleTable, PostsTable,
-        ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
+        DeliveriesTable, DevicesTable, FriendshipsTable, HeldPushesTable, NotificationsTable, PeopleTable,
+        PostsTable, PreferencesTable, ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     redis::RedisRateLimiter,
 };
@@ -17,16 +17,18 @@ use tocsin_domain::{
 };
 use tocsin_lambda::{callers::Callers, limits, request::Request, response::Response, start};
 
-type Ports = (Callers, RedisRateLimiter, Person, Things);
+type Ports = (Callers, RedisRateLimiter, Person, Things, Wishes);
 type Person = (UsersTable, PeopleTable, ProfileImageUrls, SessionsTable, FriendshipsTable);
 type Things =
     (DevicesTable, SubscriptionsTable, NotificationsTable, DeliveriesTable, PostsTable, ReactionsTable);
+type Wishes = (PreferencesTable, HeldPushesTable);
 
 fn main() -> ExitCode {
     start::http(export_me)
 }
 
-async fn export_me((callers, limiter, person, things): &Ports, request: &Request) -> Result<Response> {
+async fn export_me(ports: &Ports, request: &Request) -> Result<Response> {
+    let (callers, limiter, person, things, (preferences, held)) = ports;
     let caller = request.caller(callers).await?;
     let (users, people, images, sessions, friendships) = person;
     let (devices, subscriptions, inbox, deliveries, posts, reactions) = things;
@@ -42,6 +44,8 @@ async fn export_me((callers, limiter, person, things): &Ports, request: &Request
             sessions,
             devices,
             subscriptions,
+            preferences,
+            held,
             friendships,
             inbox,
             deliveries,

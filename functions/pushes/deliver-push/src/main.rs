@@ -4,7 +4,10 @@
 use std::process::ExitCode;
 
 use tocsin_adapters::{
-    dynamodb::{DeliveriesTable, DevicesTable, FriendshipsTable, NotificationsTable, PostsTable},
+    dynamodb::{
+        DeliveriesTable, DevicesTable, FriendshipsTable, HeldPushesTable, NotificationsTable, PostsTable,
+        PreferencesTable,
+    },
     redis::RedisPostCache,
     sns::SnsPushGateway,
 };
@@ -14,20 +17,25 @@ use tocsin_lambda::{
     start,
 };
 
-type Ports = (Seen, Phones, DeliveriesTable, NotificationsTable);
+type Ports = (Seen, Wishes, Phones, DeliveriesTable, NotificationsTable);
 type Seen = (RedisPostCache, PostsTable, FriendshipsTable);
+type Wishes = (PreferencesTable, HeldPushesTable);
 type Phones = (DevicesTable, SnsPushGateway);
 
 fn main() -> ExitCode {
     start::messages(deliver_push)
 }
 
-async fn deliver_push((seen, phones, deliveries, inboxes): &Ports, job: PushJob) -> Result<()> {
-    let ((cache, posts, hidden), (devices, gateway)) = (seen, phones);
-    let delivery = Delivery { cache, posts, hidden, devices, gateway, deliveries, inboxes };
+async fn deliver_push(ports: &Ports, job: PushJob) -> Result<()> {
+    let (seen, (preferences, held), (devices, gateway), deliveries, inboxes) = ports;
+    let (cache, posts, hidden) = seen;
+    let delivery =
+        Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
     let tally = delivery.deliver(&job, time::now()).await;
     metrics::count(Metric::PushesDelivered, tally.pushed);
     metrics::count(Metric::PushesRefused, tally.refused);
+    metrics::count(Metric::PushesMuted, tally.muted);
+    metrics::count(Metric::PushesHeld, tally.held);
     if tally.failed > 0 {
         return Err(Error::unavailable("pushes", format!("{} of them failed", tally.failed)));
     }

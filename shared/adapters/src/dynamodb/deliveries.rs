@@ -1,4 +1,5 @@
-//! The table of deliveries: which pushes were sent. pk = post, sk = `<user>/<device>/<news>`.
+//! The table of deliveries: which pushes were sent. pk = post, sk = `<user>/<device>/<news>`, or `<user>//<news>` where it is
+//! of a person, whatever their devices.
 //!
 //! A reservation is an item with `reserved_until`; what became of it is `outcome`, and from then on it stays. Both have
 //! `because`, and `news`.
@@ -12,7 +13,7 @@ use tocsin_domain::{
     ids::{PostId, UserId},
     notification::Because,
     push::{
-        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Outcome, PushKey, PushRecipient,
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, NewsKey, Outcome, PushKey, PushRecipient,
         REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
     },
     time::{self, Timestamp},
@@ -102,6 +103,16 @@ impl Deliveries for DeliveriesTable {
         Ok(())
     }
 
+    async fn note(&self, news: &NewsKey, because: Because, outcome: Outcome, now: Timestamp) -> Result<()> {
+        let mut item = keys(news.post_id, format!("{}/{}", of_owner(news.user_id), news.news));
+        item.insert("news".to_owned(), write("news", &news.news)?);
+        item.insert("because".to_owned(), write("a reason", &because)?);
+        item.insert("outcome".to_owned(), write("an outcome", &outcome)?);
+        item.insert("recorded_at".to_owned(), text(now));
+        item.insert("expires_at".to_owned(), number(time::after(now, REMEMBERED_SECONDS).as_second()));
+        self.table.put_item(item).send().await.map(drop).map_err(failed(self.table.service))
+    }
+
     async fn release(&self, push: &PushKey) -> Result<()> {
         let request = self.table.delete_item(push_key(push));
         let request = request.condition_expression("attribute_not_exists(outcome)");
@@ -116,7 +127,8 @@ impl DeliveryReader for DeliveriesTable {
         let read_one = |mut item: Item| {
             let sk: String = read("a delivery", &mut item, "sk")?;
             let device_and_news = sk.strip_prefix(&of_owner(owner)).unwrap_or_default();
-            let device_id = device_and_news.split('/').next().unwrap_or_default().parse();
+            let device_id = device_and_news.split('/').next().filter(|device| !device.is_empty());
+            let device_id = device_id.map(str::parse).transpose();
             Ok(Delivered {
                 device_id: device_id
                     .map_err(|_| Error::unreadable("a delivery", "its key names no device"))?,
@@ -142,9 +154,10 @@ impl Told for DeliveriesTable {
         let request = self.table.client.query().table_name(&self.table.name);
         let request = request
             .key_condition_expression("pk = :pk")
-            .filter_expression("attribute_not_exists(outcome) OR outcome = :pushed")
+            .filter_expression("attribute_not_exists(outcome) OR outcome IN (:pushed, :digested)")
             .expression_attribute_values(":pk", text(post_id))
             .expression_attribute_values(":pushed", write("an outcome", &Outcome::Pushed)?)
+            .expression_attribute_values(":digested", write("an outcome", &Outcome::Digested)?)
             .consistent_read(true)
             .set_exclusive_start_key(from.map(|sk| keys(post_id, sk)))
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));

@@ -11,10 +11,12 @@ mod deliveries;
 mod departures;
 mod devices;
 mod friendships;
+mod held_pushes;
 mod idempotency;
 mod notifications;
 mod people;
 mod posts;
+mod preferences;
 mod reactions;
 mod sessions;
 mod subscriptions;
@@ -42,10 +44,12 @@ pub use self::{
     departures::DeparturesTable,
     devices::DevicesTable,
     friendships::FriendshipsTable,
+    held_pushes::HeldPushesTable,
     idempotency::IdempotencyTable,
     notifications::NotificationsTable,
     people::{PeopleEditor, PeopleTable},
     posts::PostsTable,
+    preferences::PreferencesTable,
     reactions::ReactionsTable,
     sessions::SessionsTable,
     subscriptions::SubscriptionsTable,

@@ -2,7 +2,7 @@
 //!
 //! | pk | sk | what |
 //! |---|---|---|
-//! | `<user>` | `pushed.<post>`, `shared.<post>.<friend>` | `notification`; `created`: its place in the inbox; `is_read` once it was |
+//! | `<user>` | `pushed.<post>`, `shared.<post>.<friend>` | `notification`; `created`: its place in the inbox; `is_read` once it was; `push`: what became of its push |
 //! | `<user>` | `read` | `until`: all that were made until then, in ms, are read |
 //!
 //! The index `created` has a person's notifications by `created`, which is `<ms>#<sk>`.
@@ -17,6 +17,7 @@ use tocsin_domain::{
         Because, Inbox, InboxEraser, InboxMarker, Inboxes, LIFETIME_SECONDS, Notification, NotificationId,
         Place,
     },
+    push::Outcome,
     time::{self, Timestamp},
 };
 
@@ -28,6 +29,8 @@ use crate::aws::failed;
 pub struct NotificationsTable {
     table: Table,
 }
+
+const WHAT: &str = "what became of a push";
 
 /// How many notifications are marked or removed at once.
 const CONCURRENT: usize = 16;
@@ -102,14 +105,33 @@ struct Content {
 
 impl Inboxes for NotificationsTable {
     async fn add(&self, owner: UserId, notification: &Notification) -> Result<bool> {
-        let Notification { id, because, created_at, .. } = *notification;
+        let Notification { id, because, created_at, push, .. } = *notification;
         let mut item = keys(owner, id);
         item.insert("created".to_owned(), text(place(created_at, id)));
         item.insert("notification".to_owned(), write("a notification", &Content { because, created_at })?);
         let expires_at = time::after(created_at, LIFETIME_SECONDS).as_second();
         item.insert("expires_at".to_owned(), number(expires_at));
+        if let Some(push) = push {
+            item.insert("push".to_owned(), write(WHAT, &push)?);
+        }
         let request = self.table.put_item(item).condition_expression("attribute_not_exists(pk)");
         self.table.held(request.send().await)
+    }
+
+    async fn tell(&self, owner: UserId, id: NotificationId, push: Outcome) -> Result<()> {
+        let request = self
+            .table
+            .update_item(keys(owner, id))
+            .update_expression("SET push = :push")
+            .expression_attribute_values(":push", write(WHAT, &push)?);
+        let request = if push.has_rung() {
+            request.condition_expression("attribute_exists(pk)")
+        } else {
+            request
+                .condition_expression("attribute_exists(pk) AND (attribute_not_exists(push) OR push = :held)")
+                .expression_attribute_values(":held", write(WHAT, &Outcome::Held)?)
+        };
+        self.table.held(request.send().await).map(drop)
     }
 }
 
@@ -125,9 +147,10 @@ impl Inbox for NotificationsTable {
         let read_one = |mut item: Item| {
             let id = read("a notification", &mut item, "sk")?;
             let is_marked = item.contains_key("is_read");
+            let push = if item.contains_key("push") { Some(read(WHAT, &mut item, "push")?) } else { None };
             let Content { because, created_at } = read("a notification", &mut item, "notification")?;
             let read = is_marked || created_at.as_millisecond() <= read_until;
-            Ok(Notification { id, because, created_at, read })
+            Ok(Notification { id, because, created_at, read, push })
         };
         // They expire in the order in which they were made: what has expired is at the end.
         items.into_iter().take_while(|item| !has_expired(item, now)).map(read_one).collect()

@@ -10,6 +10,7 @@ mod notifications;
 mod outside;
 mod people;
 mod posts;
+mod preferences;
 mod pushes;
 mod reactions;
 mod subscriptions;
@@ -28,6 +29,7 @@ pub use self::{
     },
     people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},
+    preferences::{MemoryDigestQueue, MemoryHeldPushes, MemoryPreferences},
     pushes::{MemoryDeliveries, MemoryDevices},
     reactions::{MemoryReactionQueue, MemoryReactions},
     subscriptions::{MemoryCategories, MemorySubscriptions},

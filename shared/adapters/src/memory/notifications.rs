@@ -8,6 +8,7 @@ use tocsin_domain::{
     notification::{
         Inbox, InboxEraser, InboxMarker, Inboxes, LIFETIME_SECONDS, Notification, NotificationId, Place,
     },
+    push::Outcome,
     time::{self, Timestamp},
 };
 
@@ -28,6 +29,20 @@ impl Inboxes for MemoryInboxes {
         inbox.entry(notification.id).or_insert(*notification);
         Ok(is_new)
     }
+
+    async fn tell(&self, owner: UserId, id: NotificationId, push: Outcome) -> Result<()> {
+        if let Some(notification) = self.inboxes.lock().entry(owner).or_default().get_mut(&id)
+            && is_told(notification.push, push)
+        {
+            notification.push = Some(push);
+        }
+        Ok(())
+    }
+}
+
+/// Whether what is said of a push takes the place of what was said before.
+fn is_told(before: Option<Outcome>, push: Outcome) -> bool {
+    before.is_none() || push.has_rung() || (before == Some(Outcome::Held) && push != Outcome::Held)
 }
 
 impl Inbox for MemoryInboxes {

@@ -8,6 +8,7 @@ use std::{
 use tocsin_domain::{
     Result,
     device::{Device, DeviceId, DeviceToken},
+    digest::Digest,
     fan_out::{Step, StepQueue},
     ids::UserId,
     mail::{Mail, Mailer},
@@ -114,6 +115,17 @@ struct Gateway {
     /// Each endpoint, and whether it is on.
     endpoints: HashMap<String, bool>,
     pushes: Vec<(Device, Push)>,
+    digests: Vec<(Device, Digest)>,
+}
+
+impl Gateway {
+    fn answer(&self, endpoint: &Endpoint) -> Published {
+        match self.endpoints.get(&endpoint.0) {
+            None => Published::EndpointMissing,
+            Some(false) => Published::EndpointDisabled,
+            Some(true) => Published::Accepted,
+        }
+    }
 }
 
 impl MemoryPushGateway {
@@ -121,6 +133,12 @@ impl MemoryPushGateway {
     #[must_use]
     pub fn pushes(&self) -> Vec<(Device, Push)> {
         self.state.lock().pushes.clone()
+    }
+
+    /// The digests that were sent, and where to.
+    #[must_use]
+    pub fn digests(&self) -> Vec<(Device, Digest)> {
+        self.state.lock().digests.clone()
     }
 
     /// Switches an endpoint off, as a platform does whose token is dead.
@@ -143,14 +161,20 @@ impl PushGateway for MemoryPushGateway {
 
     async fn publish(&self, device: &Device, push: &Push) -> Result<Published> {
         let mut state = self.state.lock();
-        match state.endpoints.get(&device.endpoint.0) {
-            None => Ok(Published::EndpointMissing),
-            Some(false) => Ok(Published::EndpointDisabled),
-            Some(true) => {
-                state.pushes.push((device.clone(), push.clone()));
-                Ok(Published::Accepted)
-            }
+        let published = state.answer(&device.endpoint);
+        if published == Published::Accepted {
+            state.pushes.push((device.clone(), push.clone()));
         }
+        Ok(published)
+    }
+
+    async fn publish_digest(&self, device: &Device, digest: &Digest) -> Result<Published> {
+        let mut state = self.state.lock();
+        let published = state.answer(&device.endpoint);
+        if published == Published::Accepted {
+            state.digests.push((device.clone(), digest.clone()));
+        }
+        Ok(published)
     }
 }
 

@@ -9,8 +9,8 @@ use tocsin_domain::{
     ids::{PostId, UserId},
     notification::Because,
     push::{
-        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, Outcome, PushKey, PushRecipient,
-        REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, NewsKey, Outcome, PushKey,
+        PushRecipient, REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
     },
     time::{self, Timestamp},
 };
@@ -61,6 +61,7 @@ impl DeviceEditor for MemoryDevices {
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDeliveries {
     pushes: Shared<HashMap<PushKey, Delivery>>,
+    notes: Shared<HashMap<NewsKey, (Because, Outcome, Timestamp)>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,11 @@ impl Deliveries for MemoryDeliveries {
         Ok(())
     }
 
+    async fn note(&self, news: &NewsKey, because: Because, outcome: Outcome, now: Timestamp) -> Result<()> {
+        self.notes.lock().insert(*news, (because, outcome, now));
+        Ok(())
+    }
+
     async fn release(&self, push: &PushKey) -> Result<()> {
         self.pushes.lock().retain(|other, delivery| other != push || matches!(delivery, Delivery::Done(..)));
         Ok(())
@@ -113,12 +119,22 @@ impl DeliveryReader for MemoryDeliveries {
             Delivery::Done(because, outcome, recorded_at)
                 if time::after(recorded_at, REMEMBERED_SECONDS) > now =>
             {
-                let (device_id, news) = (push.device_id.clone(), push.news);
+                let (device_id, news) = (Some(push.device_id.clone()), push.news);
                 Some(Delivered { device_id, news, because, outcome, recorded_at })
             }
             _ => None,
         });
-        let mut all: Vec<_> = delivered.collect();
+        let notes = self.notes.lock();
+        let of_both = notes.iter().filter(|(key, _)| key.user_id == owner && key.post_id == post_id);
+        let noted = of_both.filter(|(_, (_, _, at))| time::after(*at, REMEMBERED_SECONDS) > now);
+        let noted = noted.map(|(key, (because, outcome, recorded_at))| Delivered {
+            device_id: None,
+            news: key.news,
+            because: *because,
+            outcome: *outcome,
+            recorded_at: *recorded_at,
+        });
+        let mut all: Vec<_> = delivered.chain(noted).collect();
         all.sort_by(|one, other| (&one.device_id, one.news).cmp(&(&other.device_id, other.news)));
         Ok(all)
     }
@@ -135,9 +151,8 @@ impl Told for MemoryDeliveries {
         let told =
             pushes.iter().filter(|(push, _)| push.post_id == post_id).filter_map(|(push, delivery)| {
                 let because = match *delivery {
-                    Delivery::ReservedUntil(because, _) | Delivery::Done(because, Outcome::Pushed, _) => {
-                        because
-                    }
+                    Delivery::ReservedUntil(because, _) => because,
+                    Delivery::Done(because, outcome, _) if outcome.has_rung() => because,
                     Delivery::Done(..) => return None,
                 };
                 Some(PushRecipient { user_id: push.user_id, because })
@@ -153,6 +168,7 @@ impl Told for MemoryDeliveries {
 impl DeliveryEraser for MemoryDeliveries {
     async fn erase(&self, owner: UserId, post_id: PostId) -> Result<()> {
         self.pushes.lock().retain(|push, _| push.user_id != owner || push.post_id != post_id);
+        self.notes.lock().retain(|news, _| news.user_id != owner || news.post_id != post_id);
         Ok(())
     }
 }
