@@ -1,7 +1,5 @@
 //! Access tokens of issuers that are trusted as we trust ourselves. The issuers are an OpenID provider of these tests' own.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
-
 mod openid_provider;
 mod town;
 
