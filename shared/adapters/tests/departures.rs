@@ -28,6 +28,7 @@ use tocsin_domain::{
         Departures as _, Erased, PostsLeft, Round, Step, long_step, step,
     },
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
+    digest::Digest,
     friendship::{self, Action, Friendships as _},
     identity::{Identities as _, Identity},
     ids::{PostId, SubscriptionId, UserId},
@@ -449,6 +450,10 @@ impl PushGateway for Stubborn {
             return Err(Error::unavailable("the gateway", "refuses"));
         }
         self.gateway.unregister(endpoint).await
+    }
+
+    async fn publish_digest(&self, device: &Device, digest: &Digest) -> Result<Published> {
+        self.gateway.publish_digest(device, digest).await
     }
 
     async fn publish(&self, device: &Device, push: &Push) -> Result<Published> {

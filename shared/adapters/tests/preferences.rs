@@ -357,7 +357,7 @@ async fn what_has_changed_by_the_morning_holds_then() {
             _ => {}
         }
         let now = Post { withheld: false, ..post.clone() };
-        town.posts.store(&[now.clone()]).await.pop().unwrap().unwrap();
+        town.posts.store(std::slice::from_ref(&now)).await.pop().unwrap().unwrap();
         if title == "shared by eve" {
             let recipients =
                 vec![PushRecipient { user_id: ada, because: Because::Shared { shared_by: eve } }];

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 async fn erase_account(ports: &Ports, job: DepartureJob) -> Result<()> {
     let (person, things, wishes, outside, reactions) = ports;
     let (users, sessions, people, images, friendships) = person;
-    let (devices, subscriptions, inbox, deliveries, posts) = things;
+    let (devices, subscriptions, inbox, deliveries, stored) = things;
     let (preferences, held) = wishes;
     let (gateway, timelines, log, departures, queue) = outside;
     let (reactions, counting) = reactions;
@@ -59,5 +59,5 @@ async fn erase_account(ports: &Ports, job: DepartureJob) -> Result<()> {
         // Without a profile nobody new asks them.
         long_step("friendships", friendship::forget(friendships, friendships, owner, now)),
     ];
-    Departing { index: posts, posts, log, departures, queue }.go_on(job, steps, now).await
+    Departing { index: stored, posts: stored, log, departures, queue }.go_on(job, steps, now).await
 }

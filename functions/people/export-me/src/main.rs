@@ -31,7 +31,7 @@ async fn export_me(ports: &Ports, request: &Request) -> Result<Response> {
     let (callers, limiter, person, things, (preferences, held)) = ports;
     let caller = request.caller(callers).await?;
     let (users, people, images, sessions, friendships) = person;
-    let (devices, subscriptions, inbox, deliveries, posts, reactions) = things;
+    let (devices, subscriptions, inbox, deliveries, stored, reactions) = things;
     let page = async {
         let mut query = request.query();
         let limit = query.limit();
@@ -49,7 +49,7 @@ async fn export_me(ports: &Ports, request: &Request) -> Result<Response> {
             friendships,
             inbox,
             deliveries,
-            posts,
+            posts: stored,
             reactions,
         };
         export.page(caller.user_id, after, limit, time::now()).await

@@ -25,8 +25,8 @@ fn main() -> ExitCode {
     start::messages(deliver_digest)
 }
 
-async fn deliver_digest(ports: &Ports, job: DigestJob) -> Result<()> {
-    let ((preferences, held), (posts, hidden), (devices, gateway), deliveries, inboxes) = ports;
+async fn deliver_digest(all: &Ports, job: DigestJob) -> Result<()> {
+    let ((preferences, held), (posts, hidden), (devices, gateway), deliveries, inboxes) = all;
     let digesting = Digesting { preferences, held, posts, hidden, devices, gateway, deliveries, inboxes };
     let sent = digesting.deliver(job, time::now()).await?;
     metrics::count(Metric::DigestsDelivered, sent);

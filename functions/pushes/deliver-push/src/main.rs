@@ -26,8 +26,8 @@ fn main() -> ExitCode {
     start::messages(deliver_push)
 }
 
-async fn deliver_push(ports: &Ports, job: PushJob) -> Result<()> {
-    let (seen, (preferences, held), (devices, gateway), deliveries, inboxes) = ports;
+async fn deliver_push(all: &Ports, job: PushJob) -> Result<()> {
+    let (seen, (preferences, held), (devices, gateway), deliveries, inboxes) = all;
     let (cache, posts, hidden) = seen;
     let delivery =
         Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };

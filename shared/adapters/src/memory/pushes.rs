@@ -126,15 +126,15 @@ impl DeliveryReader for MemoryDeliveries {
         });
         let notes = self.notes.lock();
         let of_both = notes.iter().filter(|(key, _)| key.user_id == owner && key.post_id == post_id);
-        let noted = of_both.filter(|(_, (_, _, at))| time::after(*at, REMEMBERED_SECONDS) > now);
-        let noted = noted.map(|(key, (because, outcome, recorded_at))| Delivered {
+        let kept = of_both.filter(|(_, (_, _, at))| time::after(*at, REMEMBERED_SECONDS) > now);
+        let of_person = kept.map(|(key, (because, outcome, recorded_at))| Delivered {
             device_id: None,
             news: key.news,
             because: *because,
             outcome: *outcome,
             recorded_at: *recorded_at,
         });
-        let mut all: Vec<_> = delivered.chain(noted).collect();
+        let mut all: Vec<_> = delivered.chain(of_person).collect();
         all.sort_by(|one, other| (&one.device_id, one.news).cmp(&(&other.device_id, other.news)));
         Ok(all)
     }
