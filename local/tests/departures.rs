@@ -243,7 +243,7 @@ async fn who_leaves_is_gone_everywhere() {
             assert_eq!(post.status, 404);
             assert_eq!((&near["items"], titles(&timeline)), (&json!([]), vec!["A bell for Ada"]));
         }
-        // A second time, with the access token that is still good; and the name and the address are free.
+        // A second time, as who did not get the answer; and the name and the address are free.
         assert_eq!(ada.api.delete("/v1/users/me").await.unwrap().status, 202);
         town.settle().await;
         let outbox = town.api.get("/_local/outbox").await.unwrap().expect(200).unwrap();
@@ -294,7 +294,15 @@ async fn a_departure_comes_back_until_nothing_is_left() {
     fire_schedule(&town).await;
     assert_eq!(departure(&town, &ada).await.unwrap()["round"], "second");
 
-    // The access token is still good: what is done with it is erased by the rounds that follow.
+    // The access token is good for nothing, unless Redis forgets that: what is done with it then is erased by the rounds
+    // that follow.
+    let refused = ada.api.post("/v1/posts", &fire("A ghost")).await.unwrap();
+    assert_eq!((refused.status, &refused.body["code"]), (401, &json!("account_closed")));
+    let redis = redis::Client::open(town.stack.endpoints().redis_url.as_str()).unwrap();
+    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+    let barred = format!("barred:{}", ada.user_id());
+    let forgotten: u8 = redis::cmd("DEL").arg(barred).query_async(&mut redis).await.unwrap();
+    assert_eq!(forgotten, 1);
     for round in ["last", "no more"] {
         let post_id = town.post(&ada, &fire("Still here")).await;
         let device = json!({"platform": "fcm", "token": "adas-second-token"});
