@@ -425,9 +425,10 @@ async fn who_left_comes_back_by_signing_in() {
     let tokens = Browser::new(&town).signs_in().await.expect(200).unwrap();
     let ours = town.api.with_token(text(&tokens, "access_token").unwrap());
     assert_eq!(ours.delete("/v1/users/me").await.unwrap().status, 202);
-    // At once; and a token of ours is as good as before, for its hour.
+    // At once; and a token of before is nobody's any more.
     let back = Browser::new(&town).signs_in().await.expect(200).unwrap();
     assert_ne!(me(&back)["sub"], me(&tokens)["sub"]);
-    ours.get("/v1/subscriptions").await.unwrap().expect(200).unwrap();
+    let refused = ours.get("/v1/subscriptions").await.unwrap();
+    assert_eq!((refused.status, &refused.body["code"]), (401, &json!("account_closed")));
     town.down().await;
 }

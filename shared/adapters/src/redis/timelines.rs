@@ -84,7 +84,7 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
          local left = math.min(ARGV[2] * 1000, sources[3] + ARGV[3] * 1000 - now)
          for i = 1, 2 do redis.call('PEXPIRE', KEYS[i], math.max(left, 1)) end
          local timelines, missing = {KEYS[1]}, {}
-         for key in string.gmatch(sources[2], '[^\n]+') do
+         for key in string.gmatch(sources[2], '[^\\n]+') do
              local above = redis.call('ZSCORE', 'timeline:' .. key, '~')
              if not above or above == 'inf' then
                  missing[#missing + 1] = key
@@ -93,7 +93,7 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
                  if tonumber(above) > tonumber(floor) then floor = above end
              end
          end
-         local answer = {floor, hidden, sources[1], table.concat(missing, '\n')}
+         local answer = {floor, hidden, sources[1], table.concat(missing, '\\n')}
          if #missing > 0 then return answer end
          local ids, seen, top = {}, {}, '+inf'
          if ms then top = '(' .. ms end
