@@ -22,8 +22,8 @@ use tokio::{
 };
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// Long enough for a start or an end on a busy machine, with everything built.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Long enough for a start or an end on a busy machine, also where tools are installed first.
+const PATIENCE: Duration = Duration::from_mins(6);
 
 /// A running `local`.
 struct Local {
