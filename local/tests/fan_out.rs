@@ -2,12 +2,9 @@
 
 mod town;
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use aws_sdk_dynamodb::Client;
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 use tocsin_adapters::dynamodb::SubscriptionsTable;
@@ -63,21 +60,17 @@ async fn everybody_of_a_large_audience_is_told_once_and_nobody_waits_behind_it()
         assert_eq!((metrics.dead_letters, metrics.discarded), (0, 0), "{source}");
     }
     // Everybody finds it in their inbox, once; and nobody the other.
-    let (mut told, mut start) = (HashMap::<String, usize>::new(), None);
+    let (mut told, mut start) = (0, None);
     loop {
         let scan = client.scan().table_name(name("NotificationsTable")).set_exclusive_start_key(start);
         let page = scan.send().await.unwrap();
-        for item in page.items.unwrap_or_default() {
-            let text =
-                |key: &str| item.get(key).and_then(|value: &AttributeValue| value.as_s().ok()).unwrap();
-            *told.entry(format!("{} {}", text("pk"), text("sk"))).or_default() += 1;
-        }
+        told += page.items.unwrap_or_default().len();
         start = page.last_evaluated_key;
         if start.is_none() {
             break;
         }
     }
-    assert_eq!(told.len(), FOLLOWERS + 2, "with Bob, and Cleo for hers");
+    assert_eq!(told, FOLLOWERS + 2, "with Bob, and Cleo for hers");
     let rung: Vec<_> = town.pushes().await.into_iter().filter(|(_, post_id)| *post_id == large).collect();
     assert_eq!(rung, [("bobs-phone".to_owned(), large)]);
     town.down().await;

@@ -8,6 +8,7 @@ use tocsin_domain::{
     audience::{self, Audience, Recipient, Sizes, Walk},
     category::CategoryName,
     ids::{PostId, SubscriptionId, UserId},
+    large_audience::LargeKeys,
     place::{Circle, Point},
     post::{Author, Post, PostKind, PostStatus, Severity, Tag, Tags},
     push::{News, PushJob, PushRecipient},
@@ -70,11 +71,11 @@ pub fn caller(user_id: UserId) -> Caller {
 pub const SIZES: Sizes = Sizes { large_key: usize::MAX, part: 4 };
 
 /// The whole audience of a post, each user once, in the order of their ids.
-pub async fn audience_of(audience: &impl Audience, post: &Post) -> Vec<Recipient> {
+pub async fn audience_of(audience: &(impl Audience + LargeKeys), post: &Post) -> Vec<Recipient> {
     let (mut walk, mut all) = (Walk::over(audience::keys_for(post)), BTreeMap::new());
     while !walk.is_over() {
-        let part = walk.next(audience, post, post.created_at, SIZES).await.unwrap();
-        for one in part.recipients {
+        let part = walk.next(audience, audience, post, post.created_at, SIZES).await.unwrap();
+        for one in part {
             let known = all.entry(one.user_id).or_insert(one);
             known.push_because = known.push_because.into_iter().chain(one.push_because).min();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use tocsin_domain::{
     ids::PostId,
     post::{Post, Severity},
@@ -165,7 +165,19 @@ pub async fn cache(cache: &(impl PostCache + PostCacheEditor)) {
     cache.replace(&other).await.unwrap();
     assert_eq!(cache.get(&ids).await.unwrap(), at_hand(&[&other, &newer], &[]));
 
-    cache.remove(kept.post_id).await.unwrap();
+    // Of forms that come all at once, the newest stays; and none comes back to what is deleted meanwhile.
+    let forms: Vec<_> = (2..40).rev().map(|revision| Post { revision, ..kept.clone() }).collect();
+    for outcome in join_all(forms.iter().map(|form| cache.replace(form))).await {
+        outcome.unwrap();
+    }
+    assert_eq!(cache.get(&ids).await.unwrap(), at_hand(&[&other, &forms[0]], &[]));
+    let later: Vec<_> = (40..60).map(|revision| Post { revision, ..kept.clone() }).collect();
+    let (removed, replaced) =
+        join(cache.remove(kept.post_id), join_all(later.iter().map(|form| cache.replace(form)))).await;
+    removed.unwrap();
+    for outcome in replaced {
+        outcome.unwrap();
+    }
     cache.put(std::slice::from_ref(&newer)).await.unwrap();
     cache.replace(&newer).await.unwrap();
     assert_eq!(cache.get(&ids).await.unwrap(), at_hand(&[&other], &[&kept]));

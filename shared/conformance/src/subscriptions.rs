@@ -27,7 +27,7 @@ async fn under(audience: &impl Audience, key: &AudienceKey) -> Vec<AudienceEntry
 }
 
 /// A subscription is its owner's, and in the audience exactly as long as it is there, as it is now.
-pub async fn subscriptions(subscriptions: &(impl Subscriptions + SubscriptionEditor + Audience)) {
+pub async fn subscriptions(subscriptions: &(impl Subscriptions + SubscriptionEditor + Audience + LargeKeys)) {
     // A category of this run alone, so that no other test's subscriptions are in the way.
     let name = format!("c{}", time::now().as_millisecond());
     let (owner, other) = (user(), user());

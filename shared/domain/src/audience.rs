@@ -17,10 +17,11 @@ use crate::{
     category::CategoryName,
     error::Invalid,
     ids::{SubscriptionId, UserId},
+    large_audience::LargeKeys,
     place::Cell,
     post::{Post, Tag},
     subscription::{Happening, Subscription, TagMatch, Wish},
-    time::Timestamp,
+    time::{self, Timestamp},
 };
 
 /// Where in the index a subscription stands. As a text it is `<category>#<tag or *>#<cell or *>`.
@@ -194,15 +195,6 @@ struct Left {
     seen: usize,
 }
 
-/// What a walk has come by.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Part {
-    /// Users, each once, in the order of their ids.
-    pub recipients: Vec<Recipient>,
-    /// The keys under which more entries were seen by now than there may be under a key that is not large.
-    pub large: Vec<AudienceKey>,
-}
-
 /// What is much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -240,15 +232,17 @@ impl Walk {
         self.left.is_empty()
     }
 
-    /// The next part: those whose subscriptions match a post, of which they are told as of `told_at`.
+    /// The next part: those whose subscriptions match a post, of which they are told as of `told_at`, each once, in the order
+    /// of their ids. A key that turns out to be large is remembered.
     pub async fn next(
         &mut self,
         audience: &impl Audience,
+        large: &impl LargeKeys,
         post: &Post,
         told_at: Timestamp,
         sizes: Sizes,
-    ) -> Result<Part> {
-        let (mut recipients, mut large, mut read) = (BTreeMap::new(), Vec::new(), 0);
+    ) -> Result<Vec<Recipient>> {
+        let (mut recipients, mut read) = (BTreeMap::new(), 0);
         while read < sizes.part && !self.left.is_empty() {
             let now = self.left.len().min(CONCURRENT_READS);
             let pages: Vec<_> = stream::iter(&self.left[..now])
@@ -256,13 +250,15 @@ impl Walk {
                 .buffered(CONCURRENT_READS)
                 .try_collect()
                 .await?;
+            for (left, (entries, _)) in self.left.iter().zip(&pages) {
+                if left.seen <= sizes.large_key && left.seen + entries.len() > sizes.large_key {
+                    large.remember(&left.key, time::now()).await?;
+                }
+            }
             let mut rest = Vec::new();
             for (left, (entries, next)) in self.left.drain(..now).zip(pages) {
                 let seen = left.seen + entries.len();
                 read += entries.len();
-                if left.seen <= sizes.large_key && seen > sizes.large_key {
-                    large.push(left.key.clone());
-                }
                 let matching = entries.into_iter().filter(|entry| entry.subscription.wish.matches(post));
                 matching.for_each(|entry| tell(&mut recipients, &entry, told_at));
                 rest.extend(next.map(|from| Left { key: left.key, from: Some(from), seen }));
@@ -270,7 +266,7 @@ impl Walk {
             // What has more comes last: first everybody under a small key.
             self.left.extend(rest);
         }
-        Ok(Part { recipients: recipients.into_values().collect(), large })
+        Ok(recipients.into_values().collect())
     }
 }
 

@@ -27,6 +27,7 @@ pub mod input;
 pub mod large_audience;
 pub mod mail;
 pub mod moderation;
+pub mod near;
 pub mod notification;
 pub mod notifying;
 pub mod outside_sign_in;

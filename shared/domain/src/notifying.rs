@@ -17,7 +17,7 @@ use crate::{
     post_log::PostChange,
     posts::{self, PostEditor, PostStore, Posts},
     push::{News, PushJob, PushQueue, PushRecipient, Told},
-    time::{self, Timestamp},
+    time::Timestamp,
 };
 
 /// The ports of [`Notifying::notify`].
@@ -61,6 +61,7 @@ where
     pub async fn notify(&self, change: &PostChange) -> Result<usize> {
         match change {
             PostChange::Created(post) => {
+                // A job names the post alone, and must find it, also while nothing is at hand.
                 let stored =
                     posts::ensure_stored(self.posts, self.posts, std::slice::from_ref(&**post)).await;
                 let Some(post) = stored.into_iter().next().transpose()?.flatten() else { return Ok(0) };
@@ -89,11 +90,8 @@ where
         if !news.holds(post) {
             return Ok(0);
         }
-        let part = walk.next(self.audience, post, told_at, self.sizes).await?;
-        for key in &part.large {
-            self.large.remember(key, time::now()).await?;
-        }
-        let recipients = part.recipients.into_iter().filter_map(|recipient| {
+        let part = walk.next(self.audience, self.large, post, told_at, self.sizes).await?;
+        let recipients = part.into_iter().filter_map(|recipient| {
             let because = Because::Subscription { subscription_id: recipient.push_because? };
             Some(PushRecipient { user_id: recipient.user_id, because })
         });

@@ -129,15 +129,12 @@ where
         let now = time::now();
         let known = self.large.all().await?;
         walk.skip(|key| known.iter().any(|large| large.key == *key && large.is_merged(now)));
-        let part = walk.next(self.audience, &post, post.created_at, self.sizes).await?;
-        for key in &part.large {
-            self.large.remember(key, now).await?;
-        }
+        let part = walk.next(self.audience, self.large, &post, post.created_at, self.sizes).await?;
         if !walk.is_over() {
             let step = Step { post_id: post.post_id, task: Task::Load { walk } };
             self.queue.enqueue(&step, Duration::ZERO).await?;
         }
-        let users = part.recipients.into_iter().map(|recipient| Owner::User(recipient.user_id));
+        let users = part.into_iter().map(|recipient| Owner::User(recipient.user_id));
         let keys = audience::keys_for(&post).into_iter();
         let large =
             keys.filter(|key| known.iter().any(|large| large.key == *key && large.is_remembered(now)));

@@ -1,5 +1,5 @@
-//! `POST /v1/posts/{post_id}/cancel`: 200 with the post, which is called off, or was no such thing; 403 where it is another's; 404; 409 where it has
-//! ended otherwise; 503 where the log did not say that it has it.
+//! `POST /v1/posts/{post_id}/cancel`: 200 with the post, which is called off, or was no such thing; 403 where it is another's;
+//! 404; 409 where it has ended otherwise; 503 where the log did not say that it has it.
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use tocsin_adapters::{
     dynamodb::{FriendshipsTable, PostsTable},
     redis::{RedisHiddenCache, RedisPostCache, RedisRateLimiter},
 };
-use tocsin_domain::{Refusal, Result, friendship::hidden_from, posts::Near, time};
+use tocsin_domain::{Refusal, Result, friendship::hidden_from, near::Near, time};
 use tocsin_lambda::{
     callers::Callers,
     limits,

@@ -37,25 +37,10 @@ impl DeliveriesTable {
 
     /// The items of a post's pushes to a person, in the order of their devices: as many as they have had devices.
     async fn items(&self, owner: UserId, post_id: PostId) -> Result<Vec<Item>> {
-        let (mut items, mut start) = (Vec::new(), None);
-        loop {
-            let request = self
-                .table
-                .client
-                .query()
-                .table_name(&self.table.name)
-                .key_condition_expression("pk = :pk AND begins_with(sk, :owner)")
-                .expression_attribute_values(":pk", text(post_id))
-                .expression_attribute_values(":owner", text(of_owner(owner)))
-                .consistent_read(true)
-                .set_exclusive_start_key(start);
-            let answer = request.send().await.map_err(failed(self.table.service))?;
-            items.extend(answer.items.unwrap_or_default());
-            start = answer.last_evaluated_key;
-            if start.is_none() {
-                return Ok(items);
-            }
-        }
+        let query = self.table.query().key_condition_expression("pk = :pk AND begins_with(sk, :owner)");
+        let query = query.expression_attribute_values(":pk", text(post_id));
+        let query = query.expression_attribute_values(":owner", text(of_owner(owner)));
+        self.table.find(query, usize::MAX).await
     }
 }
 

@@ -233,29 +233,14 @@ impl Friendships for FriendshipsTable {
         after: Option<UserId>,
         limit: usize,
     ) -> Result<Vec<(UserId, Relation)>> {
-        let mut start = after.map(|other| relation_key(owner, other));
-        let mut all = Vec::new();
-        loop {
-            let request = self
-                .table
-                .client
-                .query()
-                .table_name(&self.table.name)
-                .key_condition_expression("pk = :pk AND begins_with(sk, :with)")
-                .expression_attribute_values(":pk", text(owner))
-                .expression_attribute_values(":with", text(WITH))
-                .consistent_read(true)
-                .limit(i32::try_from(limit - all.len()).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(start);
-            let answer = request.send().await.map_err(failed(self.table.service))?;
-            for item in answer.items.unwrap_or_default() {
-                all.push(relation(item)?);
-            }
-            start = answer.last_evaluated_key;
-            if start.is_none() || all.len() >= limit {
-                return Ok(all);
-            }
-        }
+        let query = self
+            .table
+            .query()
+            .key_condition_expression("pk = :pk AND begins_with(sk, :with)")
+            .expression_attribute_values(":pk", text(owner))
+            .expression_attribute_values(":with", text(WITH))
+            .set_exclusive_start_key(after.map(|other| relation_key(owner, other)));
+        self.table.find(query, limit).await?.into_iter().map(relation).collect()
     }
 }
 

@@ -29,7 +29,8 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
     operation::{
         delete_item::builders::DeleteItemFluentBuilder, put_item::builders::PutItemFluentBuilder,
-        transact_write_items::TransactWriteItemsError, update_item::builders::UpdateItemFluentBuilder,
+        query::builders::QueryFluentBuilder, transact_write_items::TransactWriteItemsError,
+        update_item::builders::UpdateItemFluentBuilder,
     },
     types::{AttributeValue, Delete, KeysAndAttributes, Put, TransactWriteItem, Update},
 };
@@ -111,21 +112,26 @@ impl Table {
 
     /// All items under a partition key, read consistently.
     pub(crate) async fn under(&self, pk: String) -> Result<Vec<Item>> {
+        let query = self.query().key_condition_expression("pk = :pk");
+        self.find(query.expression_attribute_values(":pk", text(pk)), usize::MAX).await
+    }
+
+    /// A request for items in the order of their keys, read consistently.
+    pub(crate) fn query(&self) -> QueryFluentBuilder {
+        self.client.query().table_name(&self.name).consistent_read(true)
+    }
+
+    /// Up to `limit` items of a query: in one round, unless a megabyte holds less.
+    pub(crate) async fn find(&self, query: QueryFluentBuilder, limit: usize) -> Result<Vec<Item>> {
+        let mut start = query.get_exclusive_start_key().clone();
         let mut items = Vec::new();
-        let mut start = None;
         loop {
-            let request = self
-                .client
-                .query()
-                .table_name(&self.name)
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", text(pk.clone()))
-                .consistent_read(true)
-                .set_exclusive_start_key(start);
+            let left = i32::try_from(limit - items.len()).ok();
+            let request = query.clone().set_limit(left).set_exclusive_start_key(start);
             let answer = request.send().await.map_err(failed(self.service))?;
             items.extend(answer.items.unwrap_or_default());
             start = answer.last_evaluated_key;
-            if start.is_none() {
+            if start.is_none() || items.len() >= limit {
                 return Ok(items);
             }
         }

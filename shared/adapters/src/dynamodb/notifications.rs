@@ -65,33 +65,20 @@ impl NotificationsTable {
 
     /// Up to `limit` items, expired ones among them.
     async fn items(&self, owner: UserId, before: Option<Place>, limit: usize) -> Result<Vec<Item>> {
-        let mut start = before.map(|(created_at, id)| {
+        let start = before.map(|(created_at, id)| {
             let mut key = keys(owner, id);
             key.insert("created".to_owned(), text(place(created_at, id)));
             key
         });
-        let mut items = Vec::new();
-        // One round, unless a megabyte holds less.
-        loop {
-            let request = self
-                .table
-                .client
-                .query()
-                .table_name(&self.table.name)
-                .index_name("created")
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", text(owner))
-                .scan_index_forward(false)
-                .consistent_read(true)
-                .limit(i32::try_from(limit - items.len()).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(start);
-            let answer = request.send().await.map_err(failed(self.table.service))?;
-            items.extend(answer.items.unwrap_or_default());
-            start = answer.last_evaluated_key;
-            if start.is_none() || items.len() >= limit {
-                return Ok(items);
-            }
-        }
+        let query = self
+            .table
+            .query()
+            .index_name("created")
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(owner))
+            .scan_index_forward(false)
+            .set_exclusive_start_key(start);
+        self.table.find(query, limit).await
     }
 }
 

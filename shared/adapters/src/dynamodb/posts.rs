@@ -16,10 +16,7 @@ use aws_sdk_dynamodb::{
     Client,
     error::ProvideErrorMetadata as _,
     operation::put_item::PutItemError,
-    types::{
-        DeleteRequest, KeysAndAttributes, PutRequest, ReturnValuesOnConditionCheckFailure as OnFailure,
-        WriteRequest,
-    },
+    types::{DeleteRequest, PutRequest, ReturnValuesOnConditionCheckFailure as OnFailure, WriteRequest},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
@@ -53,28 +50,6 @@ impl PostsTable {
     #[must_use]
     pub fn new(client: &Client, table: impl Into<String>) -> Self {
         Self { table: Table::new(client, table, "posts") }
-    }
-
-    async fn get_some(&self, ids: &[PostId]) -> Result<Vec<Post>> {
-        let mut wanted: Vec<Item> = ids.iter().map(post_key).collect();
-        let mut posts = Vec::new();
-        for round in 0..MOST_ROUNDS {
-            let request = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
-            let request = request.map_err(failed(self.table.service))?;
-            let batch = self.table.client.batch_get_item().request_items(&self.table.name, request);
-            let answer = batch.send().await.map_err(failed(self.table.service))?;
-            let found = answer.responses.into_iter().flat_map(HashMap::into_values).flatten();
-            for mut item in found.filter(|item| !item.contains_key(DELETED_AT)) {
-                posts.push(read("a post", &mut item, "post")?);
-            }
-            let left = answer.unprocessed_keys.into_iter().flat_map(HashMap::into_values);
-            wanted = left.flat_map(|left| left.keys).collect();
-            if wanted.is_empty() {
-                return Ok(posts);
-            }
-            tokio::time::sleep(pause(round)).await;
-        }
-        Err(Error::unavailable(self.table.service, "DynamoDB leaves reads unprocessed"))
     }
 
     async fn write(
@@ -289,7 +264,11 @@ impl Posts for PostsTable {
         // A batch that names a key twice is refused.
         let ids: Vec<PostId> = ids.iter().copied().collect::<HashSet<_>>().into_iter().collect();
         let chunks = ids.chunks(MOST_READ).map(<[PostId]>::to_vec);
-        let reads = stream::iter(chunks).map(|chunk| async move { self.get_some(&chunk).await });
+        let reads = stream::iter(chunks).map(|chunk| async move {
+            let found = self.table.get_all(chunk.iter().map(post_key).collect()).await?;
+            let there = found.into_iter().filter(|item| !item.contains_key(DELETED_AT));
+            there.map(|mut item| read("a post", &mut item, "post")).collect::<Result<Vec<_>>>()
+        });
         reads.buffer_unordered(CONCURRENT).try_concat().await
     }
 }
@@ -319,37 +298,15 @@ impl PostStore for PostsTable {
 
 impl PlaceIndex for PostsTable {
     async fn newest(&self, key: &PlaceKey, before: Option<PostId>, limit: usize) -> Result<Vec<PlaceEntry>> {
-        let mut entries = Vec::new();
-        let mut start = None;
-        // One round, unless a megabyte of entries holds fewer than `limit`.
-        while entries.len() < limit {
-            let condition = if before.is_some() { "pk = :pk AND sk < :before" } else { "pk = :pk" };
-            let left = i32::try_from(limit - entries.len()).unwrap_or(i32::MAX);
-            let request = self
-                .table
-                .client
-                .query()
-                .table_name(&self.table.name)
-                .key_condition_expression(condition)
-                .expression_attribute_values(":pk", text(place(key)))
-                .scan_index_forward(false)
-                .consistent_read(true)
-                .limit(left)
-                .set_exclusive_start_key(start);
-            let request = match before {
-                Some(before) => request.expression_attribute_values(":before", text(before)),
-                None => request,
-            };
-            let answer = request.send().await.map_err(failed(self.table.service))?;
-            for mut item in answer.items.unwrap_or_default() {
-                entries.push(read("a place entry", &mut item, "entry")?);
-            }
-            start = answer.last_evaluated_key;
-            if start.is_none() {
-                break;
-            }
-        }
-        Ok(entries)
+        let condition = if before.is_some() { "pk = :pk AND sk < :before" } else { "pk = :pk" };
+        let query = self.table.query().key_condition_expression(condition).scan_index_forward(false);
+        let query = query.expression_attribute_values(":pk", text(place(key)));
+        let query = match before {
+            Some(before) => query.expression_attribute_values(":before", text(before)),
+            None => query,
+        };
+        let items = self.table.find(query, limit).await?.into_iter();
+        items.map(|mut item| read("a place entry", &mut item, "entry")).collect()
     }
 }
 

@@ -69,29 +69,15 @@ impl ReactionsTable {
         // No id is as high as this.
         let last = format!("{prefix}~");
         let first = after.map_or_else(|| prefix.to_owned(), |after| format!("{prefix}{after}"));
-        let mut start = after.map(|after| keys(&pk, format!("{prefix}{after}")));
-        let mut items = Vec::new();
-        // One round, unless a megabyte holds less.
-        loop {
-            let request = self
-                .table
-                .client
-                .query()
-                .table_name(&self.table.name)
-                .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-                .expression_attribute_values(":pk", text(&pk))
-                .expression_attribute_values(":first", text(&first))
-                .expression_attribute_values(":last", text(&last))
-                .consistent_read(true)
-                .limit(i32::try_from(limit - items.len()).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(start);
-            let answer = request.send().await.map_err(failed(self.table.service))?;
-            items.extend(answer.items.unwrap_or_default());
-            start = answer.last_evaluated_key;
-            if start.is_none() || items.len() >= limit {
-                return Ok(items);
-            }
-        }
+        let query = self
+            .table
+            .query()
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":pk", text(&pk))
+            .expression_attribute_values(":first", text(first))
+            .expression_attribute_values(":last", text(last))
+            .set_exclusive_start_key(after.map(|after| keys(&pk, format!("{prefix}{after}"))));
+        self.table.find(query, limit).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! Posts at hand: `post:<id>` is the post in JSON, or [`DELETED`], with the timelines' lifetime.
 
-use redis::Pipeline;
+use std::sync::LazyLock;
+
+use redis::{Pipeline, Script};
 use tocsin_domain::{
     Error, Result,
     ids::PostId,
@@ -76,26 +78,33 @@ impl PostCache for RedisPostCache {
 
 impl PostCacheEditor for RedisPostCache {
     async fn replace(&self, post: &Post) -> Result<()> {
-        let AtHand { posts, deleted } = self.get(&[post.post_id]).await?;
-        if !deleted.is_empty() || posts.iter().any(|kept| kept.revision >= post.revision) {
-            return Ok(());
-        }
-        // In between only a reader can come, who puts an older form.
-        self.set(&post.post_id, &write(post)?).await
+        let mut call = REPLACE.key(key(&post.post_id));
+        call.arg(write(post)?).arg(post.revision).arg(LIFETIME_SECONDS);
+        self.redis.run(SERVICE, Request::Script(&call)).await
     }
 
     async fn remove(&self, id: PostId) -> Result<()> {
-        self.set(&id, DELETED).await
-    }
-}
-
-impl RedisPostCache {
-    async fn set(&self, id: &PostId, body: &[u8]) -> Result<()> {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("SET").arg(key(id)).arg(body).arg("EX").arg(LIFETIME_SECONDS).ignore();
+        pipeline.cmd("SET").arg(key(&id)).arg(DELETED).arg("EX").arg(LIFETIME_SECONDS).ignore();
         self.redis.run::<()>(SERVICE, Request::Commands(&pipeline)).await
     }
 }
+
+/// KEYS: the post. ARGV: its new form, of which revision, the lifetime in s.
+///
+/// One step, since a post's author changes it here while the log brings what happened before: neither an older form nor one
+/// of what was deleted meanwhile takes its place.
+static REPLACE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local kept = redis.call('GET', KEYS[1])
+         if kept == '' then return end
+         if kept then
+             local is_read, post = pcall(cjson.decode, kept)
+             if is_read and (post.revision or 0) >= tonumber(ARGV[2]) then return end
+         end
+         redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])",
+    )
+});
 
 /// Adds the command that keeps a post, unless it is there.
 pub(super) fn keep(pipeline: &mut Pipeline, post: &Post) -> Result<()> {
