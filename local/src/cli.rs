@@ -5,13 +5,19 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{
     api_client::ApiClient,
@@ -401,24 +407,38 @@ async fn until_told_to_end() {
     tell("what was accepted is done, and then everything ends; once more, and it ends at once");
 }
 
-/// Ctrl-C, a request to end, or the end of the terminal.
+/// Waits for an order to end that nobody has obeyed yet: Ctrl-C, a request to end, or the end of the terminal.
+///
+/// Orders are counted from the first wait on, so that one that comes between two waits is not lost. Of those who wait
+/// at the same time, the first that is polled obeys.
 async fn told_to_end() {
-    let wait = |kind| async move {
+    static OBEYED: AtomicU32 = AtomicU32::new(0);
+    static GIVEN: LazyLock<watch::Receiver<u32>> = LazyLock::new(orders);
+    let mut given = GIVEN.clone();
+    match given.wait_for(|given| *given > OBEYED.load(Ordering::Relaxed)).await {
+        Ok(given) => OBEYED.store(*given, Ordering::Relaxed),
+        // Without signals there are no orders.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Counts the orders to end that this process gets, from now on.
+fn orders() -> watch::Receiver<u32> {
+    let (tell, orders) = watch::channel(0);
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         match signal(kind) {
             Ok(mut signal) => {
-                signal.recv().await;
+                let tell = tell.clone();
+                tokio::spawn(async move {
+                    while signal.recv().await.is_some() {
+                        tell.send_modify(|orders| *orders += 1);
+                    }
+                });
             }
-            Err(error) => {
-                tracing::warn!(%error, "a signal cannot be waited for");
-                std::future::pending::<()>().await;
-            }
+            Err(error) => tracing::warn!(%error, "a signal cannot be waited for"),
         }
-    };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::hangup()) => {}
     }
+    orders
 }
 
 fn tell_services(endpoints: &Endpoints) {
@@ -445,11 +465,26 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[tokio::test]
+    async fn an_order_between_two_waits_is_obeyed_once() {
+        const SOON: Duration = Duration::from_millis(100);
+        assert_eq!(unless_told_to_end(async { 1 }).await, Some(1));
+        assert!(timeout(SOON, told_to_end()).await.is_err());
+        let us = std::process::id().to_string();
+        let status = std::process::Command::new("kill").args(["-HUP", &us]).status();
+        assert!(status.is_ok_and(|status| status.success()));
+        // It comes while nobody waits.
+        sleep(SOON).await;
+        assert!(timeout(PATIENCE, told_to_end()).await.is_ok());
+        assert!(timeout(SOON, told_to_end()).await.is_err());
     }
 }
