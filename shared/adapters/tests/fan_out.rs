@@ -95,6 +95,10 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|name| FieldChange::Category(fixtures::category(name))),
         prop::sample::select(vec![Severity::Minor, Severity::Extreme]).prop_map(FieldChange::Severity),
         fixtures::any_point().prop_map(FieldChange::Location),
+        fixtures::any_point()
+            .prop_flat_map(fixtures::any_area)
+            .prop_map(|area| FieldChange::Area(Some(area))),
+        Just(FieldChange::Area(None)),
         any::<bool>().prop_map(FieldChange::Withheld),
     ];
     prop_oneof![

@@ -16,6 +16,7 @@ use tocsin_conformance::fixtures;
 use tocsin_domain::{
     Error, Result,
     audience::{AudienceKey, Sizes},
+    cover::Region as _,
     cursor::{Cursor, Limit, Page},
     delivery::{Delivery, Tally},
     device::{self, Device, DeviceId, DeviceToken, Platform},
@@ -352,7 +353,7 @@ proptest! {
             let now = time::now();
             let mut expected: Vec<_> = posts
                 .iter()
-                .filter(|post| circle.contains(post.location) && posts::is_listed(post, now))
+                .filter(|post| post.signed_distance_m(centre) <= radius_m && posts::is_listed(post, now))
                 .map(|post| post.post_id)
                 .collect();
             expected.sort_unstable_by(|a, b| b.cmp(a));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tocsin_domain::{
     access_token::{Caller, Role, TokenSigner, TokenVerifier},
+    area::{Area, Polygon},
     audience::{self, Audience, Recipient, Sizes, Walk},
     category::CategoryName,
     ids::{PostId, SubscriptionId, UserId},
@@ -72,7 +73,7 @@ pub const SIZES: Sizes = Sizes { large_key: usize::MAX, part: 4 };
 
 /// The whole audience of a post, each user once, in the order of their ids.
 pub async fn audience_of(audience: &(impl Audience + LargeKeys), post: &Post) -> Vec<Recipient> {
-    let (mut walk, mut all) = (Walk::over(audience::keys_for(post)), BTreeMap::new());
+    let (mut walk, mut all) = (Walk::over(post), BTreeMap::new());
     while !walk.is_over() {
         let part = walk.next(audience, audience, post, post.created_at, SIZES).await.unwrap();
         for one in part {
@@ -109,6 +110,7 @@ pub fn post_at(location: Point) -> Post {
         tags: tags(&["smoke", "harbour"]),
         severity: Severity::Severe,
         location,
+        area: None,
         author: Some(Author { user_id: user(), username: "ada".to_owned() }),
         source: None,
         created_at: now,
@@ -193,7 +195,9 @@ pub fn any_time() -> impl Strategy<Value = Timestamp> {
 /// Any post.
 pub fn any_post() -> impl Strategy<Value = Post> {
     let text = ("\\PC{1,40}", prop::option::of("(\\PC|\n){0,80}"));
-    let what = (prop::sample::select(vec!["fire", "flood"]), any_tags(), any_severity(), any_point());
+    let place = any_point()
+        .prop_flat_map(|location| (Just(location), prop::option::weighted(0.3, any_area(location))));
+    let what = (prop::sample::select(vec!["fire", "flood"]), any_tags(), any_severity(), place);
     let times = (any_time(), prop::option::of(any_time()), prop::option::of(any_time()));
     let who = (any::<[u8; 10]>(), prop::option::of("[a-z.]{1,30}"), any::<u32>());
     (text, what, times, who).prop_map(|(text, what, times, (random, source, confirmations))| {
@@ -212,7 +216,8 @@ pub fn any_post() -> impl Strategy<Value = Post> {
             category: category(what.0),
             tags: what.1,
             severity: what.2,
-            location: what.3,
+            location: what.3.0,
+            area: what.3.1,
             author: None,
             source,
             created_at: times.0,
@@ -225,6 +230,23 @@ pub fn any_post() -> impl Strategy<Value = Post> {
             revision: confirmations / 2,
         }
     })
+}
+
+/// Any area of some circles and polygons around a point.
+pub fn any_area(around: Point) -> impl Strategy<Value = Area> {
+    let near = move || {
+        let size = (-4.0..0.0f64).prop_map(|exponent| 10f64.powf(exponent));
+        (-1.0..=1.0f64, -1.0..=1.0f64, size).prop_map(move |(north, east, degrees)| {
+            let east = around.lon() + 2.0 * east * degrees;
+            let lat = north.mul_add(degrees, around.lat()).clamp(-90.0, 90.0);
+            point(lat, (east + 540.0).rem_euclid(360.0) - 180.0)
+        })
+    };
+    let circle = (near(), 50f64.ln()..=50_000f64.ln());
+    let circle = circle.prop_map(|(centre, ln)| Circle::new(centre, ln.exp().max(50.0)).unwrap());
+    let polygon = prop::collection::vec(near(), 3..8).prop_map(|points| Polygon::new(points).unwrap());
+    let shapes = (prop::collection::vec(circle, 0..3), prop::collection::vec(polygon, 0..3));
+    shapes.prop_filter_map("some shape", |(circles, polygons)| Area::new(circles, polygons).ok())
 }
 
 /// Any wish.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use futures::future::{join, join_all};
 use tocsin_domain::{
+    area::Area,
     ids::PostId,
+    place::Circle,
     post::{Post, Severity},
     post_edit::{Edit, FieldChange},
     post_log::Deletion,
@@ -69,7 +71,10 @@ pub async fn changes(posts: &(impl Posts + PostStore + PostEditor + PlaceIndex))
     let id = created.post_id;
     let at = |seconds| time::after(created.created_at, seconds);
     let (location, severity) = (point(-48.0, -120.0), Severity::Extreme);
-    let moved = vec![FieldChange::Author(None), FieldChange::Location(location)];
+    // More entries than DynamoDB writes at once.
+    let apart = (0..9).map(|degree| Circle::new(point(-48.0 + f64::from(degree), -120.0), 50.0).unwrap());
+    let area = FieldChange::Area(Some(Area::new(apart.collect(), Vec::new()).unwrap()));
+    let moved = vec![FieldChange::Author(None), FieldChange::Location(location), area];
     let moved = Edit::new(&created, moved, at(60));
     let late = vec![FieldChange::Location(point(-48.0, 100.0)), FieldChange::Severity(severity)];
     let late = Edit::new(&created, late, at(30));
@@ -85,6 +90,7 @@ pub async fn changes(posts: &(impl Posts + PostStore + PostEditor + PlaceIndex))
         assert_eq!(stored.unwrap(), Stored::Already, "it was posted before");
         assert_eq!(posts.get(&[id]).await.unwrap(), std::slice::from_ref(expected));
     }
+    assert!(PlaceKey::of(&twice).len() > 25);
     for key in PlaceKey::of(&twice) {
         let entry = entry_under(posts, &key, id).await;
         assert_eq!(entry, Some(PlaceEntry::of(&twice)), "{key:?}");

@@ -2,7 +2,7 @@
 
 use tocsin_domain::{
     Error,
-    audience::{Audience, AudienceEntry, AudienceKey},
+    audience::{Audience, AudienceEntry, AudienceKey, COARSEST, Lookup},
     category::{Categories, Category, CategoryEditor},
     ids::SubscriptionId,
     large_audience::{LargeKey, LargeKeys, REMEMBERED_SECONDS},
@@ -14,10 +14,12 @@ use tocsin_domain::{
 
 use crate::fixtures::{audience_of, category, keys, point, post, subscription, tags, user, wish};
 
-async fn under(audience: &impl Audience, key: &AudienceKey) -> Vec<AudienceEntry> {
+async fn under(audience: &impl Audience, key: &AudienceKey, inside: bool) -> Vec<AudienceEntry> {
     let (mut all, mut from) = (Vec::new(), None);
+    let lookup = Lookup { key: key.clone(), inside };
     loop {
-        let (entries, next) = audience.entries(key, from, 4).await.unwrap();
+        let (entries, next) = audience.entries(&lookup, from, 4).await.unwrap();
+        assert!(entries.iter().all(|entry| lookup.has(&entry.key)));
         all.extend(entries);
         from = next;
         if from.is_none() {
@@ -72,9 +74,21 @@ pub async fn subscriptions(subscriptions: &(impl Subscriptions + SubscriptionEdi
     assert_eq!(subscriptions.get(owner, first.subscription_id).await.unwrap().as_ref(), Some(&changed));
     for key in &old {
         let there: Vec<_> =
-            under(subscriptions, key).await.into_iter().map(|entry| entry.subscription).collect();
+            under(subscriptions, key, false).await.into_iter().map(|entry| entry.subscription).collect();
         let expected: &[Subscription] = if new.contains(key) { std::slice::from_ref(&changed) } else { &[] };
         assert_eq!(there, expected, "under {key:?}");
+    }
+
+    // Inside a cell are all that stand in a finer one, under the keys that they were added with.
+    for key in &new {
+        let cell = key.cell.as_ref().unwrap();
+        for resolution in COARSEST..=cell.resolution() {
+            let around = AudienceKey { cell: Some(cell.ancestor(resolution)), ..key.clone() };
+            let inside = under(subscriptions, &around, true).await;
+            assert!(inside.iter().any(|entry| entry.key == *key && entry.subscription == changed));
+            let is_there = under(subscriptions, &around, false).await.iter().any(|entry| entry.key == *key);
+            assert_eq!(is_there, around == *key);
+        }
     }
 
     assert!(!subscriptions.remove(owner, (&first, &old)).await.unwrap(), "it has changed");

@@ -7,7 +7,12 @@
 //! An audience may be one person or a million, so nobody holds one whole: a [`Walk`] goes over it in parts, and can be
 //! put down after each, and taken up by somebody else.
 
-use std::{collections::BTreeMap, fmt, future::Future, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt,
+    future::Future,
+    str::FromStr,
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -15,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     category::CategoryName,
+    cover::cover,
     error::Invalid,
     ids::{SubscriptionId, UserId},
     large_audience::LargeKeys,
@@ -42,7 +48,7 @@ impl AudienceKey {
     pub fn finds(&self, post: &impl Happening) -> bool {
         self.category == *post.category()
             && self.tag.as_ref().is_none_or(|tag| post.tags().contains(tag))
-            && self.cell.as_ref().is_none_or(|cell| post.location().cell(cell.resolution()) == *cell)
+            && self.cell.as_ref().is_none_or(|cell| post.may_touch(cell))
     }
 }
 
@@ -105,12 +111,12 @@ pub fn keys_of(wish: &Wish) -> Vec<AudienceKey> {
         return keys(wish, some_or_any(tags), &[None]);
     };
     let share = (MOST_KEYS / tags.len().max(1)).min(MOST_CELLS);
-    let cells = area.cover(COARSEST, FINEST, share);
+    let cells = cover(&area, COARSEST, FINEST, share);
     if cells.len() * tags.len() <= MOST_KEYS {
         keys(wish, some_or_any(tags), &cells.into_iter().map(Some).collect::<Vec<_>>())
     } else {
         // Many tags and a large area: the exact rule then does what the keys do not.
-        let cells: Vec<_> = area.cover(COARSEST, FINEST, MOST_CELLS).into_iter().map(Some).collect();
+        let cells: Vec<_> = cover(&area, COARSEST, FINEST, MOST_CELLS).into_iter().map(Some).collect();
         keys(wish, vec![None], &cells)
     }
 }
@@ -131,39 +137,71 @@ fn keys(wish: &Wish, tags: Vec<Option<Tag>>, cells: &[Option<Cell>]) -> Vec<Audi
         .collect()
 }
 
-/// The keys under which the subscriptions are that may match a post: seven, and seven more for each tag.
-#[must_use]
-pub fn keys_for(post: &Post) -> Vec<AudienceKey> {
-    let path = post.location.cell(FINEST);
-    let cells = (COARSEST..=FINEST).map(|resolution| Some(path.ancestor(resolution))).chain([None]);
-    cells
-        .flat_map(|cell| {
-            post.tags.iter().cloned().map(Some).chain([None]).map(move |tag| AudienceKey {
-                category: post.category.clone(),
-                tag,
-                cell: cell.clone(),
-            })
+/// Some subscriptions that stand together in the index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lookup {
+    /// Those under this key.
+    pub key: AudienceKey,
+    /// And those under the keys of the cells inside its cell.
+    #[serde(default)]
+    pub inside: bool,
+}
+
+impl Lookup {
+    /// Whether what stands under a key is among them.
+    #[must_use]
+    pub fn has(&self, key: &AudienceKey) -> bool {
+        let same = (&self.key.category, &self.key.tag) == (&key.category, &key.tag);
+        same && match (&self.key.cell, &key.cell) {
+            (Some(cell), Some(other)) if self.inside => other.ancestor(cell.resolution()) == *cell,
+            (cell, other) => cell == other,
+        }
+    }
+}
+
+/// Where the subscriptions are that may match a post: under seven keys, and seven more for each tag; of a post with an
+/// area, under those of the cells around and inside of each that covers it.
+fn lookups(post: &Post) -> BTreeSet<Lookup> {
+    let mut cells: BTreeSet<(Option<Cell>, bool)> = BTreeSet::from([(None, false)]);
+    let covering = match &post.area {
+        Some(area) => cover(area, COARSEST, FINEST, MOST_CELLS),
+        None => vec![post.location.cell(FINEST)],
+    };
+    for cell in covering {
+        cells.extend((COARSEST..cell.resolution()).map(|coarser| (Some(cell.ancestor(coarser)), false)));
+        let inside = cell.resolution() < FINEST;
+        cells.insert((Some(cell), inside));
+    }
+    let tags = || post.tags.iter().cloned().map(Some).chain([None]);
+    let category = &post.category;
+    let lookup = |(cell, inside): (Option<Cell>, bool)| {
+        tags().map(move |tag| Lookup {
+            key: AudienceKey { category: category.clone(), tag, cell: cell.clone() },
+            inside,
         })
-        .collect()
+    };
+    cells.into_iter().flat_map(lookup).collect()
 }
 
 /// Reads the index.
 pub trait Audience: Sync {
-    /// Up to `limit` entries under a key, and where the next ones begin, if there are more.
+    /// Up to `limit` entries, and where the next ones begin, if there are more.
     fn entries(
         &self,
-        key: &AudienceKey,
+        lookup: &Lookup,
         from: Option<Position>,
         limit: usize,
     ) -> impl Future<Output = Result<(Vec<AudienceEntry>, Option<Position>)>> + Send;
 }
 
-/// Where the next entries under a key begin: an adapter's own.
+/// Where the next entries begin: an adapter's own.
 pub type Position = String;
 
 /// One subscription, as the index has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AudienceEntry {
+    /// The key that it stands under.
+    pub key: AudienceKey,
     /// Whose it is.
     pub user_id: UserId,
     /// What it asks for.
@@ -186,11 +224,15 @@ pub struct Recipient {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
     left: Vec<Left>,
+    /// The keys that are passed over.
+    #[serde(skip)]
+    passed: HashSet<AudienceKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Left {
-    key: AudienceKey,
+    #[serde(flatten)]
+    lookup: Lookup,
     from: Option<Position>,
     seen: usize,
 }
@@ -215,15 +257,17 @@ const CONCURRENT_READS: usize = 16;
 const ENTRIES_PER_READ: usize = 500;
 
 impl Walk {
-    /// Over everybody under these keys.
+    /// Over everybody who may be told of a post.
     #[must_use]
-    pub fn over(keys: impl IntoIterator<Item = AudienceKey>) -> Self {
-        Self { left: keys.into_iter().map(|key| Left { key, from: None, seen: 0 }).collect() }
+    pub fn over(post: &Post) -> Self {
+        let left = lookups(post).into_iter().map(|lookup| Left { lookup, from: None, seen: 0 });
+        Self { left: left.collect(), passed: HashSet::new() }
     }
 
-    /// Passes over some keys.
-    pub fn skip(&mut self, is_skipped: impl Fn(&AudienceKey) -> bool) {
-        self.left.retain(|left| !is_skipped(&left.key));
+    /// Passes over who stands under these keys, as long as nobody puts it down.
+    pub fn pass_over(&mut self, keys: impl IntoIterator<Item = AudienceKey>) {
+        self.passed.extend(keys);
+        self.left.retain(|Left { lookup, .. }| lookup.inside || !self.passed.contains(&lookup.key));
     }
 
     /// Whether there is nobody left.
@@ -246,22 +290,25 @@ impl Walk {
         while read < sizes.part && !self.left.is_empty() {
             let now = self.left.len().min(CONCURRENT_READS);
             let pages: Vec<_> = stream::iter(&self.left[..now])
-                .map(|left| audience.entries(&left.key, left.from.clone(), ENTRIES_PER_READ))
+                .map(|left| audience.entries(&left.lookup, left.from.clone(), ENTRIES_PER_READ))
                 .buffered(CONCURRENT_READS)
                 .try_collect()
                 .await?;
             for (left, (entries, _)) in self.left.iter().zip(&pages) {
-                if left.seen <= sizes.large_key && left.seen + entries.len() > sizes.large_key {
-                    large.remember(&left.key, time::now()).await?;
+                // Many who stand inside a cell are under many keys.
+                let is_key = !left.lookup.inside;
+                if is_key && left.seen <= sizes.large_key && left.seen + entries.len() > sizes.large_key {
+                    large.remember(&left.lookup.key, time::now()).await?;
                 }
             }
             let mut rest = Vec::new();
             for (left, (entries, next)) in self.left.drain(..now).zip(pages) {
                 let seen = left.seen + entries.len();
                 read += entries.len();
-                let matching = entries.into_iter().filter(|entry| entry.subscription.wish.matches(post));
+                let wanted = entries.into_iter().filter(|entry| !self.passed.contains(&entry.key));
+                let matching = wanted.filter(|entry| entry.subscription.wish.matches(post));
                 matching.for_each(|entry| tell(&mut recipients, &entry, told_at));
-                rest.extend(next.map(|from| Left { key: left.key, from: Some(from), seen }));
+                rest.extend(next.map(|from| Left { lookup: left.lookup, from: Some(from), seen }));
             }
             // What has more comes last: first everybody under a small key.
             self.left.extend(rest);
@@ -271,7 +318,7 @@ impl Walk {
 }
 
 fn tell(recipients: &mut BTreeMap<UserId, Recipient>, entry: &AudienceEntry, told_at: Timestamp) {
-    let AudienceEntry { user_id, subscription } = entry;
+    let AudienceEntry { user_id, subscription, .. } = entry;
     // Nobody's phone rings for what happened before they asked: the log can be replayed long after. What a wish was
     // before it changed is not known any more.
     let asked = subscription.wish.push && subscription.updated_at <= told_at;

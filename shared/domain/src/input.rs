@@ -177,6 +177,35 @@ impl<'a> Fields<'a> {
         (self.errors.len() == before).then_some(list)
     }
 
+    /// A field that is an array of objects; none where it is absent.
+    pub fn objects<T>(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        read: impl Fn(&mut Fields<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        if !self.has(name) {
+            return Some(Vec::new());
+        }
+        let objects = self.list(name, most, Ok)?;
+        let before = self.errors.len();
+        let mut list = Vec::with_capacity(objects.len());
+        for (index, item) in objects.into_iter().enumerate() {
+            let place = format!("{name}/{index}");
+            match object(item) {
+                Ok(item) => list.extend(self.inside(&place, item, &read)),
+                Err(invalid) => self.errors.push(invalid.at(format!("{}/{place}", self.pointer))),
+            }
+        }
+        (self.errors.len() == before).then_some(list)
+    }
+
+    /// Notes that the object itself is not valid.
+    pub fn refuse_whole<T>(&mut self, invalid: Invalid) -> Option<T> {
+        self.errors.push(invalid.at(self.pointer.clone()));
+        None
+    }
+
     /// Notes that a field is not valid, for a rule over several fields.
     pub fn refuse<T>(&mut self, name: &str, invalid: Invalid) -> Option<T> {
         self.errors.push(invalid.at(format!("{}/{name}", self.pointer)));

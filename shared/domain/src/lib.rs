@@ -7,8 +7,10 @@
 
 pub mod access_token;
 pub mod account;
+pub mod area;
 pub mod audience;
 pub mod category;
+pub mod cover;
 pub mod cursor;
 pub mod delivery;
 pub mod departure;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     Result,
     category::CategoryName,
+    cover::Region as _,
     cursor::{Cursor, Limit, Page, Scope},
     friendship::HiddenPeople,
     place::Circle,
@@ -32,7 +33,7 @@ pub struct NearPost {
     /// The post.
     #[serde(flatten)]
     pub post: Post,
-    /// Its distance from the point that was asked for, in metres.
+    /// Its distance from the point that was asked for, in metres: 0 where its area has that point.
     pub distance_m: f64,
 }
 
@@ -57,7 +58,7 @@ impl Near {
         let mut newest =
             Newest::new(index, PlaceKey::within(self.circle), self.before.map(|cursor| cursor.0));
         let wanted = |entry: &PlaceEntry| {
-            self.circle.contains(entry.location)
+            entry.signed_distance_m(self.circle.centre()) <= self.circle.radius_m()
                 && self.category.as_ref().is_none_or(|category| *category == entry.category)
                 && entry.is_shown(hidden)
         };
@@ -69,11 +70,12 @@ impl Near {
             let read = read(cache, posts, &ids).await?.into_iter();
             let listed = read.filter(|post| {
                 // The post may have moved since the index was read.
-                is_listed(post, now) && is_shown(post, hidden) && self.circle.contains(post.location)
+                is_listed(post, now) && is_shown(post, hidden)
             });
-            items.extend(listed.map(|post| {
-                let distance_m = (self.circle.centre().distance_m(post.location) * 10.0).round() / 10.0;
-                NearPost { post, distance_m }
+            items.extend(listed.filter_map(|post| {
+                let distance_m = post.signed_distance_m(self.circle.centre());
+                let distance_m = (distance_m <= self.circle.radius_m()).then_some(distance_m.max(0.0));
+                Some(NearPost { distance_m: (distance_m? * 10.0).round() / 10.0, post })
             }));
             let full = items.len() > self.limit.get();
             match found.more_after {

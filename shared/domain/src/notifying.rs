@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     Result,
-    audience::{self, Audience, Position, Sizes, Walk},
+    audience::{Audience, Position, Sizes, Walk},
     fan_out::{Step, StepQueue, Task},
     friendship::Hidden,
     large_audience::LargeKeys,
@@ -65,14 +65,14 @@ where
                 let stored =
                     posts::ensure_stored(self.posts, self.posts, std::slice::from_ref(&**post)).await;
                 let Some(post) = stored.into_iter().next().transpose()?.flatten() else { return Ok(0) };
-                let (told_at, walk) = (post.created_at, Walk::over(audience::keys_for(&post)));
+                let (told_at, walk) = (post.created_at, Walk::over(&post));
                 self.ring(&post, News::Posted, told_at, walk).await
             }
             PostChange::Edited(edit) => {
                 let Some(news) = News::of(edit) else { return Ok(0) };
                 let Some(post) = self.posts.edit(edit).await? else { return Ok(0) };
                 if !news.is_an_end() {
-                    let walk = Walk::over(audience::keys_for(&post));
+                    let walk = Walk::over(&post);
                     return self.ring(&post, news, edit.time(), walk).await;
                 }
                 let task = Task::RingAgain { news, told_at: edit.time(), from: None };

@@ -5,14 +5,15 @@
 //! path, and the cells inside a cell are one `begins_with`.
 //!
 //! A child's outline reaches a little beyond its parent's, so what a cell holds is defined by digits alone: the points
-//! whose path begins with the cell's. [`reach`] bounds how far such points lie from the cell's centre.
+//! whose path begins with the cell's. How cells cover circles and areas is in [`crate::cover`].
 
-use std::{collections::VecDeque, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use h3o::{CellIndex, LatLng, Resolution};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cover::Region,
     error::Invalid,
     input::{Fields, number, out_of_range},
 };
@@ -90,6 +91,11 @@ impl Point {
         Cell::of(finest).ancestor(resolution)
     }
 
+    /// A vertex or centre of a cell.
+    pub(crate) fn of(place: LatLng) -> Self {
+        Self { lat: place.lat(), lon: place.lng() }
+    }
+
     fn lat_lng(self) -> LatLng {
         LatLng::new(self.lat, self.lon).unwrap_or_default()
     }
@@ -163,89 +169,12 @@ impl Circle {
     pub fn contains(self, point: Point) -> bool {
         self.centre.distance_m(point) <= self.radius_m
     }
-
-    /// Cells at mixed resolutions that hold every point of the circle: the whole cells inside it, and finer ones along
-    /// its rim as long as there are at most `most`. Cells are from `coarsest` to `finest`; where `most` cells of the
-    /// coarsest do not do, there are more than `most`.
-    #[must_use]
-    pub fn cover(self, coarsest: u8, finest: u8, most: usize) -> Vec<Cell> {
-        let mut done = Vec::new();
-        // Breadth first, so that the bound is spent on the coarsest cells of the rim before the finer ones.
-        let mut open: VecDeque<CellIndex> =
-            CellIndex::base_cells().filter(|cell| self.touches(*cell)).collect();
-        while let Some(cell) = open.pop_front() {
-            let resolution = u8::from(cell.resolution());
-            let whole = self.overlap(cell) == Overlap::Whole && resolution >= coarsest;
-            if whole || resolution >= finest {
-                done.push(cell);
-                continue;
-            }
-            let next = cell.resolution().succ().unwrap_or(Resolution::Fifteen);
-            let children: Vec<_> = cell.children(next).filter(|child| self.touches(*child)).collect();
-            if resolution < coarsest || done.len() + open.len() + children.len() <= most {
-                open.extend(children);
-            } else {
-                done.push(cell);
-            }
-        }
-        done.into_iter().map(Cell::of).collect()
-    }
-
-    /// The cells of one resolution that hold every point of the circle; none where they would be more than `most`.
-    #[must_use]
-    pub fn cells(self, resolution: u8, most: usize) -> Option<Vec<Cell>> {
-        let mut cells: Vec<CellIndex> = CellIndex::base_cells().filter(|cell| self.touches(*cell)).collect();
-        for finer in Resolution::range(Resolution::One, Resolution::try_from(resolution).ok()?) {
-            cells = cells
-                .iter()
-                .flat_map(|cell| cell.children(finer))
-                .filter(|cell| self.touches(*cell))
-                .collect();
-            // Nearly every cell that touches the circle has children that do: a level's count bounds those below.
-            if cells.len() > most.saturating_mul(2) {
-                return None;
-            }
-        }
-        (cells.len() <= most).then(|| cells.into_iter().map(Cell::of).collect())
-    }
-
-    fn touches(self, cell: CellIndex) -> bool {
-        self.overlap(cell) != Overlap::None
-    }
-
-    fn overlap(self, cell: CellIndex) -> Overlap {
-        let centre = LatLng::from(cell);
-        let centre = Point { lat: centre.lat(), lon: centre.lng() };
-        let distance = self.centre.distance_m(centre);
-        let reach = reach(cell, centre);
-        if distance > self.radius_m + reach {
-            Overlap::None
-        } else if distance + reach <= self.radius_m {
-            Overlap::Whole
-        } else {
-            Overlap::Part
-        }
-    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Overlap {
-    None,
-    Part,
-    Whole,
-}
-
-/// How far from a cell's centre, in metres, a point that the cell holds can lie.
-///
-/// Its descendants' centres lie at most `e·(√3/√7 + √3/7 + …)` = 1.053 edges away on a plane; the cells' distortion on
-/// the sphere is within the rest of the fifth that is added to the distance of the farthest vertex.
-fn reach(cell: CellIndex, centre: Point) -> f64 {
-    let farthest = cell
-        .boundary()
-        .iter()
-        .map(|vertex| centre.distance_m(Point { lat: vertex.lat(), lon: vertex.lng() }))
-        .fold(0.0, f64::max);
-    farthest * 1.2
+impl Region for Circle {
+    fn signed_distance_m(&self, point: Point) -> f64 {
+        self.centre.distance_m(point) - self.radius_m
+    }
 }
 
 /// An H3 cell, written as a path: three digits for the base cell, then a digit for each resolution.
@@ -257,7 +186,7 @@ pub struct Cell(String);
 impl Cell {
     const BASE: usize = 3;
 
-    fn of(index: CellIndex) -> Self {
+    pub(crate) fn of(index: CellIndex) -> Self {
         let mut path = format!("{:03}", u8::from(index.base_cell()));
         for resolution in Resolution::range(Resolution::One, index.resolution()) {
             if let Some(direction) = index.direction_at(resolution) {
@@ -265,6 +194,18 @@ impl Cell {
             }
         }
         Self(path)
+    }
+
+    /// The cell as H3 numbers it (its "cell index"); none where the path is no cell's.
+    pub(crate) fn index(&self) -> Option<CellIndex> {
+        let (base, digits) = (self.0.get(..Self::BASE)?, self.0.get(Self::BASE..)?);
+        // A mode of 1, four bits of resolution, seven of base cell, and three for each digit, of which unused ones are 7.
+        let mut bits = (1 << 59) | (u64::from(self.resolution()) << 52) | (base.parse::<u64>().ok()? << 45);
+        for place in 0..15 {
+            let digit = digits.as_bytes().get(place).map_or(7, |digit| u64::from(digit - b'0'));
+            bits |= digit << (3 * (14 - place));
+        }
+        CellIndex::try_from(bits).ok()
     }
 
     /// Its resolution: 0 is a continent's part, 15 a square metre.
@@ -285,6 +226,12 @@ impl Cell {
     pub fn split(&self, resolution: u8) -> (&str, &str) {
         let end = (Self::BASE + usize::from(resolution)).min(self.0.len());
         self.0.split_at(end)
+    }
+
+    /// Whether a point is in it.
+    #[must_use]
+    pub fn holds(&self, point: Point) -> bool {
+        point.cell(self.resolution()) == *self
     }
 
     /// The path.
@@ -315,13 +262,13 @@ impl fmt::Display for Cell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// A point at a distance and bearing from another, on the sphere.
-    fn destination(from: Point, distance_m: f64, bearing: f64) -> Point {
+    pub(crate) fn destination(from: Point, distance_m: f64, bearing: f64) -> Point {
         let (lat, lon, d) = (from.lat.to_radians(), from.lon.to_radians(), distance_m / EARTH_RADIUS_M);
         let to_lat = (lat.sin() * d.cos() + lat.cos() * d.sin() * bearing.cos()).clamp(-1.0, 1.0).asin();
         let y = bearing.sin() * d.sin() * lat.cos();
@@ -330,72 +277,11 @@ mod tests {
         Point { lat: to_lat.to_degrees(), lon: wrapped }
     }
 
-    fn point() -> impl Strategy<Value = Point> {
+    pub(crate) fn point() -> impl Strategy<Value = Point> {
         // The poles and the antimeridian more often than by chance.
         let lat = prop_oneof![4 => -1.0..=1.0f64, 1 => 0.9999..=1.0f64, 1 => -1.0..=-0.9999f64];
         let lon = prop_oneof![4 => -180.0..=180.0f64, 1 => 179.9..=180.0f64, 1 => -180.0..=-179.9f64];
         (lat, lon).prop_map(|(sin_lat, lon)| Point { lat: sin_lat.asin().to_degrees(), lon })
-    }
-
-    fn circle() -> impl Strategy<Value = Circle> {
-        (point(), 50f64.ln()..=100_000f64.ln())
-            .prop_map(|(centre, ln)| Circle { centre, radius_m: ln.exp().clamp(50.0, 100_000.0) })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
-
-        #[test]
-        fn the_cells_of_a_circle_cover_it(
-            circle in circle(),
-            shots in prop::collection::vec((0.0..=1.0f64, 0.0..std::f64::consts::TAU), 64),
-            most in 4usize..48,
-        ) {
-            let cover = circle.cover(3, 8, most);
-            let cells: Vec<_> =
-                [3, 5, 7].into_iter().filter_map(|resolution| Some((resolution, circle.cells(resolution, 32)?))).collect();
-            for (share, bearing) in shots {
-                // Half of the shots at the rim, where a cover fails first.
-                let share = if share < 0.5 { share.sqrt() } else { 0.999_999 };
-                let inside = destination(circle.centre, circle.radius_m * share, bearing);
-                let path = inside.cell(15);
-                for (resolution, cells) in &cells {
-                    prop_assert!(cells.contains(&path.ancestor(*resolution)));
-                }
-                prop_assert!(
-                    cover.iter().any(|cell| path.as_str().starts_with(cell.as_str())),
-                    "{inside:?} of {circle:?} is in none of {cover:?}",
-                );
-            }
-        }
-
-        #[test]
-        fn a_cover_is_bounded_and_has_no_cell_inside_another(circle in circle(), most in 16usize..48) {
-            let cover = circle.cover(3, 8, most);
-            prop_assert!(cover.len() <= most, "{} cells", cover.len());
-            for (i, a) in cover.iter().enumerate() {
-                prop_assert!((3..=8).contains(&a.resolution()));
-                prop_assert!(cover.iter().skip(i + 1).all(|b| !a.as_str().starts_with(b.as_str()) && !b.as_str().starts_with(a.as_str())));
-            }
-        }
-
-        #[test]
-        fn a_circle_of_a_few_kilometres_has_few_cells(centre in point()) {
-            let circle = Circle { centre, radius_m: 3_000.0 };
-            prop_assert!(circle.cells(7, 32).is_some());
-            let large = Circle { centre, radius_m: 100_000.0 };
-            prop_assert!(large.cells(7, 32).is_none());
-            prop_assert!(large.cells(3, 32).is_some());
-        }
-
-        #[test]
-        fn every_cell_holds_its_points_within_reach(point in point(), resolution in 0u8..=9) {
-            let cell = point.lat_lng().to_cell(Resolution::Fifteen)
-                .parent(Resolution::try_from(resolution).unwrap()).unwrap();
-            let centre = LatLng::from(cell);
-            let centre = Point { lat: centre.lat(), lon: centre.lng() };
-            prop_assert!(centre.distance_m(point) <= reach(cell, centre));
-        }
     }
 
     #[test]

@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use crate::{
     Refusal,
+    area::Area,
     category::CategoryName,
+    cover::Region,
     error::Invalid,
     ids::{PostId, UserId},
     input::{Fields, parsed, text},
-    place::Point,
+    place::{Cell, Point},
     time::{self, Timestamp},
 };
 
@@ -36,6 +38,8 @@ pub struct Post {
     pub severity: Severity,
     /// Where it happens.
     pub location: Point,
+    /// All of where it happens, if that is more than a point.
+    pub area: Option<Area>,
     /// Who wrote it; none for what feeds and partners send, and where its author has left.
     pub author: Option<Author>,
     /// Which feed or partner sent it; none for what a person wrote.
@@ -58,6 +62,22 @@ pub struct Post {
     /// How often it has changed: of two forms of a post, the one with more is the newer.
     #[serde(default)]
     pub revision: u32,
+}
+
+impl Region for Post {
+    fn signed_distance_m(&self, point: Point) -> f64 {
+        match &self.area {
+            Some(area) => area.signed_distance_m(point),
+            None => self.location.distance_m(point),
+        }
+    }
+
+    fn may_touch(&self, cell: &Cell) -> bool {
+        match &self.area {
+            Some(area) => area.may_touch(cell),
+            None => cell.holds(self.location),
+        }
+    }
 }
 
 /// What kind of post it is.
@@ -265,6 +285,8 @@ pub struct NewPost {
     pub severity: Severity,
     /// Where it happens.
     pub location: Point,
+    /// All of where it happens, if that is more than a point: at most [`Area::MOST_REACH_M`] from the location.
+    pub area: Option<Area>,
     /// When it begins: then it is an event.
     pub starts_at: Option<Timestamp>,
     /// When it ends: after its beginning.
@@ -283,12 +305,18 @@ impl NewPost {
         let tags = Tags::read(&mut fields);
         let severity = fields.optional("severity", parsed(str::parse)).unwrap_or_default();
         let location = fields.required_object("location", Point::read);
+        let area = fields.optional_object("area", Area::read);
         let starts_at = fields.optional("starts_at", parsed(time::parse));
         let ends_at = fields.optional("ends_at", parsed(time::parse));
         let expires_at = fields.optional("expires_at", parsed(|text| expiry(time::parse(text)?, now)));
         if ends_at.is_some_and(|ends| ends <= starts_at.unwrap_or(now)) {
             let detail = "must be after starts_at, or after now where there is none";
             fields.refuse::<()>("ends_at", Invalid::new("out_of_range", detail));
+        }
+        if let (Some(area), Some(location)) = (&area, location)
+            && let Err(invalid) = area.within_reach(location)
+        {
+            fields.refuse::<()>("area", invalid);
         }
         let (Some(title), Some(category), Some(tags), Some(location)) = (title, category, tags, location)
         else {
@@ -302,6 +330,7 @@ impl NewPost {
             tags,
             severity,
             location,
+            area,
             starts_at,
             ends_at,
             expires_at,
@@ -321,6 +350,7 @@ impl NewPost {
             tags: self.tags,
             severity: self.severity,
             location: self.location,
+            area: self.area,
             author: Some(author),
             source: None,
             created_at: post_id.time(),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    area::Area,
     category::CategoryName,
     ids::{EditId, PostId},
     place::Point,
@@ -44,6 +45,7 @@ pub enum FieldChange {
     Tags(Tags),
     Severity(Severity),
     Location(Point),
+    Area(Option<Area>),
     StartsAt(Option<Timestamp>),
     EndsAt(Option<Timestamp>),
     ExpiresAt(Option<Timestamp>),
@@ -64,6 +66,7 @@ pub enum Field {
     Tags,
     Severity,
     Location,
+    Area,
     StartsAt,
     EndsAt,
     ExpiresAt,
@@ -84,6 +87,7 @@ impl FieldChange {
             Self::Tags(_) => Field::Tags,
             Self::Severity(_) => Field::Severity,
             Self::Location(_) => Field::Location,
+            Self::Area(_) => Field::Area,
             Self::StartsAt(_) => Field::StartsAt,
             Self::EndsAt(_) => Field::EndsAt,
             Self::ExpiresAt(_) => Field::ExpiresAt,
@@ -107,6 +111,7 @@ impl FieldChange {
             Self::Tags(tags) => post.tags = tags,
             Self::Severity(severity) => post.severity = severity,
             Self::Location(location) => post.location = location,
+            Self::Area(area) => post.area = area,
             Self::StartsAt(starts_at) => {
                 post.starts_at = starts_at;
                 if post.kind != PostKind::Alert {
@@ -145,8 +150,9 @@ impl Edit {
     /// Whether other people's subscriptions may match the post after it.
     #[must_use]
     pub fn moves_audience(&self) -> bool {
-        use Field::{Category, Location, Severity, Tags};
-        self.changes.iter().any(|change| matches!(change.field(), Category | Tags | Severity | Location))
+        use Field::{Area, Category, Location, Severity, Tags};
+        let moves = |field| matches!(field, Category | Tags | Severity | Location | Area);
+        self.changes.iter().any(|change| moves(change.field()))
     }
 
     /// The status that it gives the post, if it gives it one.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     Refusal, Result,
     access_token::Caller,
+    area::Area,
     category::CategoryName,
     error::{Invalid, Kind},
     friendship::HiddenPeople,
@@ -32,6 +33,7 @@ pub struct PostPatch {
     tags: Option<Tags>,
     severity: Option<Severity>,
     location: Option<Point>,
+    area: Patch<Area>,
     starts_at: Patch<Timestamp>,
     ends_at: Patch<Timestamp>,
     expires_at: Patch<Timestamp>,
@@ -48,6 +50,7 @@ impl PostPatch {
             tags: if fields.has("tags") { Tags::read(&mut fields) } else { None },
             severity: fields.optional("severity", parsed(str::parse)),
             location: fields.optional_object("location", Point::read),
+            area: fields.patch_object("area", Area::read),
             starts_at: fields.patch("starts_at", parsed(time::parse)),
             ends_at: fields.patch("ends_at", parsed(time::parse)),
             expires_at: fields.patch("expires_at", parsed(|text| post::expiry(time::parse(text)?, now))),
@@ -70,6 +73,11 @@ impl PostPatch {
             let invalid = Invalid::new("out_of_range", "must be after starts_at, or after it was posted");
             return Err(Refusal::invalid(vec![invalid.at("/ends_at")]));
         }
+        let area = self.area.apply(post.area.clone());
+        if let Some(area) = &area {
+            let reached = area.within_reach(self.location.unwrap_or(post.location));
+            reached.map_err(|invalid| Refusal::invalid(vec![invalid.at("/area")]))?;
+        }
         let changes = [
             changed(self.title.as_ref(), &post.title).map(FieldChange::Title),
             changed(Some(&self.body.apply(post.body.clone())), &post.body).map(FieldChange::Body),
@@ -77,6 +85,7 @@ impl PostPatch {
             changed(self.tags.as_ref(), &post.tags).map(FieldChange::Tags),
             changed(self.severity.as_ref(), &post.severity).map(FieldChange::Severity),
             changed(self.location.as_ref(), &post.location).map(FieldChange::Location),
+            changed(Some(&area), &post.area).map(FieldChange::Area),
             changed(Some(&starts_at), &post.starts_at).map(FieldChange::StartsAt),
             changed(Some(&ends_at), &post.ends_at).map(FieldChange::EndsAt),
             changed(Some(&self.expires_at.apply(post.expires_at)), &post.expires_at)

@@ -17,6 +17,7 @@ use crate::{
     access_token::Caller,
     audience::AudienceKey,
     category::{self, Categories, CategoryName},
+    cover::{self, Region},
     error::{Invalid, Kind},
     friendship::HiddenPeople,
     ids::{PostId, UserId},
@@ -97,12 +98,18 @@ pub trait PlaceIndex: Sync {
     ) -> impl Future<Output = Result<Vec<PlaceEntry>>> + Send;
 }
 
-/// Where in the place index a post stands: once for each of [`PlaceKey::RESOLUTIONS`], once for its category, and once for
-/// its author, if it has one.
+/// Where in the place index a post stands: in its cell of each of [`PlaceKey::RESOLUTIONS`], in its category, and under its
+/// author, if it has one.
+///
+/// A post with an area stands in each cell of a cover of it, and in the cells around that. Where a cell of the cover is
+/// coarse, all cells in it would have the post as well: who looks into one of these looks for [`PlaceKey::Wide`] posts in
+/// the cells around it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PlaceKey {
-    /// All posts in a cell.
+    /// All posts in a cell, but those that are as wide as a cell around it.
     Cell(Cell),
+    /// The posts with an area that covers a cell.
+    Wide(Cell),
     /// All posts of a category, anywhere.
     Anywhere(CategoryName),
     /// All posts of a person.
@@ -122,6 +129,9 @@ pub struct PlaceEntry {
     pub severity: Severity,
     /// Where it happens.
     pub location: Point,
+    /// How far from there it reaches, in metres: 0 unless it has an area.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reach_m: f64,
     /// Who wrote it, so that posts of hidden people are passed over here. An entry from before this was told has none.
     #[serde(default)]
     pub author: Option<UserId>,
@@ -139,10 +149,22 @@ impl Happening for PlaceEntry {
     fn severity(&self) -> Severity {
         self.severity
     }
+}
 
-    fn location(&self) -> Point {
-        self.location
+/// What is known of an area here: it is never farther away than this says.
+impl Region for PlaceEntry {
+    fn signed_distance_m(&self, point: Point) -> f64 {
+        self.location.distance_m(point) - self.reach_m
     }
+
+    fn may_touch(&self, cell: &Cell) -> bool {
+        if self.reach_m > 0.0 { cover::may_touch(self, cell) } else { cell.holds(self.location) }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 impl PlaceEntry {
@@ -155,6 +177,7 @@ impl PlaceEntry {
             tags: post.tags.clone(),
             severity: post.severity,
             location: post.location,
+            reach_m: post.area.as_ref().map_or(0.0, |area| area.reach_m(post.location)),
             author: post.author.as_ref().map(|author| author.user_id),
         }
     }
@@ -173,27 +196,61 @@ impl PlaceKey {
     /// How many cells are few.
     const FEW: usize = 32;
 
-    /// The keys under which a post is stored.
+    /// The most cells that an area is covered with, unless it is larger than as many of the coarsest.
+    const MOST_CELLS: usize = 16;
+
+    /// The keys under which a post is stored: five, and some tens where it has an area.
     #[must_use]
-    pub fn of(post: &Post) -> Vec<Self> {
-        let path = post.location.cell(Self::RESOLUTIONS[0]);
-        let cells = Self::RESOLUTIONS.iter().map(|resolution| Self::Cell(path.ancestor(*resolution)));
+    pub fn of(post: &Post) -> BTreeSet<Self> {
         let author = post.author.as_ref().map(|author| Self::By(author.user_id));
-        cells.chain([Self::Anywhere(post.category.clone())]).chain(author).collect()
+        let mut keys: BTreeSet<_> = author.into_iter().collect();
+        keys.insert(Self::Anywhere(post.category.clone()));
+        let [finest, .., coarsest] = Self::RESOLUTIONS;
+        let cover = match &post.area {
+            Some(area) => cover::cover(area, coarsest, finest, Self::MOST_CELLS),
+            None => vec![post.location.cell(finest)],
+        };
+        for cell in cover.iter().map(Self::indexed) {
+            keys.extend(Self::resolutions_to(&cell).map(|resolution| Self::Cell(cell.ancestor(resolution))));
+            if cell.resolution() < finest {
+                keys.insert(Self::Wide(cell));
+            }
+        }
+        keys
     }
 
-    /// A key under which all posts are that an audience's key finds.
+    /// The cell of the index that a cell is in.
+    fn indexed(cell: &Cell) -> Cell {
+        cell.ancestor(Self::resolutions_to(cell).next().unwrap_or_default())
+    }
+
+    /// The resolutions of the index from a cell's own on, the finest first.
+    fn resolutions_to(cell: &Cell) -> impl Iterator<Item = u8> + use<> {
+        let own = cell.resolution();
+        Self::RESOLUTIONS.into_iter().filter(move |resolution| *resolution <= own)
+    }
+
+    /// Keys under which all posts are that touch one of these cells of the index.
+    fn touching(cells: &[Cell]) -> BTreeSet<Self> {
+        let wide = cells.iter().flat_map(|cell| {
+            Self::resolutions_to(cell).skip(1).map(|resolution| Self::Wide(cell.ancestor(resolution)))
+        });
+        cells.iter().cloned().map(Self::Cell).chain(wide).collect()
+    }
+
+    /// Keys under which all posts are that an audience's key finds.
     #[must_use]
-    pub fn around(key: &AudienceKey) -> Self {
-        let Some(cell) = &key.cell else { return Self::Anywhere(key.category.clone()) };
-        let resolution = Self::RESOLUTIONS.into_iter().find(|resolution| *resolution <= cell.resolution());
-        Self::Cell(cell.ancestor(resolution.unwrap_or_default()))
+    pub fn around(key: &AudienceKey) -> BTreeSet<Self> {
+        match &key.cell {
+            Some(cell) => Self::touching(&[Self::indexed(cell)]),
+            None => BTreeSet::from([Self::Anywhere(key.category.clone())]),
+        }
     }
 
     /// Keys under which all posts are that lie in a circle.
     #[must_use]
     pub fn within(circle: Circle) -> BTreeSet<Self> {
-        Self::at_the_finest(&[circle], &BTreeSet::new())
+        Self::at_the_finest(&[circle])
     }
 
     /// Keys under which all posts are that match one of these wishes.
@@ -210,25 +267,26 @@ impl PlaceKey {
                 }
             }
         }
-        Self::at_the_finest(&circles, &anywhere)
+        let mut keys = Self::at_the_finest(&circles);
+        keys.append(&mut anywhere);
+        keys
     }
 
-    /// `keys`, and those of the cells that cover the circles: of the finest resolution at which they are few, or of the
-    /// coarsest.
-    fn at_the_finest(circles: &[Circle], keys: &BTreeSet<Self>) -> BTreeSet<Self> {
-        let with_cells = |resolution: u8, most: usize| {
-            let mut keys = keys.clone();
+    /// The keys of the cells that cover the circles: of the finest resolution at which they are few, or of the coarsest.
+    fn at_the_finest(circles: &[Circle]) -> BTreeSet<Self> {
+        let cells = |resolution: u8, most: usize| {
+            let mut cells = BTreeSet::new();
             for circle in circles {
-                keys.extend(circle.cells(resolution, most)?.into_iter().map(Self::Cell));
-                if keys.len() > most {
+                cells.extend(cover::cells(circle, resolution, most)?);
+                if cells.len() > most {
                     return None;
                 }
             }
-            Some(keys)
+            Some(Vec::from_iter(cells))
         };
         let [fine, middle, coarse] = Self::RESOLUTIONS;
-        let few = with_cells(fine, Self::FEW).or_else(|| with_cells(middle, Self::FEW));
-        few.or_else(|| with_cells(coarse, usize::MAX)).unwrap_or_default()
+        let few = cells(fine, Self::FEW).or_else(|| cells(middle, Self::FEW));
+        Self::touching(&few.or_else(|| cells(coarse, usize::MAX)).unwrap_or_default())
     }
 }
 

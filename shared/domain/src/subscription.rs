@@ -9,6 +9,7 @@ use crate::{
     Refusal, Result,
     audience::AudienceKey,
     category::CategoryName,
+    cover::Region,
     ids::{SubscriptionId, UserId},
     input::{Fields, Patch, boolean, parsed},
     place::Circle,
@@ -86,20 +87,18 @@ impl Wish {
         tags_match
             && self.category == *post.category()
             && self.min_severity.is_none_or(|least| post.severity() >= least)
-            && self.area.is_none_or(|area| area.contains(post.location()))
+            && self.area.is_none_or(|area| post.signed_distance_m(area.centre()) <= area.radius_m())
     }
 }
 
-/// What a wish is held against: a post, or its entry in an index.
-pub trait Happening {
+/// What a wish is held against: a post, or its entry in an index, which may seem to be nearer than it is.
+pub trait Happening: Region {
     /// Its category.
     fn category(&self) -> &CategoryName;
     /// Its tags.
     fn tags(&self) -> &Tags;
     /// How bad it is.
     fn severity(&self) -> Severity;
-    /// Where it happens.
-    fn location(&self) -> crate::place::Point;
 }
 
 impl Happening for Post {
@@ -113,10 +112,6 @@ impl Happening for Post {
 
     fn severity(&self) -> Severity {
         self.severity
-    }
-
-    fn location(&self) -> crate::place::Point {
-        self.location
     }
 }
 

@@ -330,8 +330,7 @@ where
     async fn rebuild_key(&self, key: &AudienceKey) -> Result<bool> {
         let owner = Owner::Key(key.clone());
         let Some(rebuild) = self.timelines.begin_rebuild(&owner).await? else { return Ok(false) };
-        let (posts, floor) =
-            self.newest(BTreeSet::from([PlaceKey::around(key)]), |entry| key.finds(entry)).await?;
+        let (posts, floor) = self.newest(PlaceKey::around(key), |entry| key.finds(entry)).await?;
         self.timelines.finish_rebuild(&owner, rebuild, &posts, floor, &Sources::default()).await?;
         Ok(true)
     }

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 
 use crate::{
     Error, Result,
-    audience::{self, Audience, Sizes, Walk},
+    audience::{Audience, Sizes, Walk},
     fan_out::{Step, StepQueue, Task},
     large_audience::LargeKeys,
     post::Post,
@@ -58,7 +58,7 @@ where
             .map(|stored| async move {
                 match stored? {
                     Some(post) => {
-                        let walk = Walk::over(audience::keys_for(&post));
+                        let walk = Walk::over(&post);
                         self.begin(post, walk).await.map(Some)
                     }
                     None => Ok(None),
@@ -128,16 +128,16 @@ where
     async fn begin(&self, post: Post, mut walk: Walk) -> Result<Load> {
         let now = time::now();
         let known = self.large.all().await?;
-        walk.skip(|key| known.iter().any(|large| large.key == *key && large.is_merged(now)));
+        let merged = known.iter().filter(|large| large.is_merged(now));
+        walk.pass_over(merged.map(|large| large.key.clone()));
         let part = walk.next(self.audience, self.large, &post, post.created_at, self.sizes).await?;
         if !walk.is_over() {
             let step = Step { post_id: post.post_id, task: Task::Load { walk } };
             self.queue.enqueue(&step, Duration::ZERO).await?;
         }
         let users = part.into_iter().map(|recipient| Owner::User(recipient.user_id));
-        let keys = audience::keys_for(&post).into_iter();
-        let large =
-            keys.filter(|key| known.iter().any(|large| large.key == *key && large.is_remembered(now)));
-        Ok(Load { owners: users.chain(large.map(Owner::Key)).collect(), post })
+        let large = known.iter().filter(|large| large.is_remembered(now) && large.key.finds(&post));
+        let keys = large.map(|large| Owner::Key(large.key.clone()));
+        Ok(Load { owners: users.chain(keys).collect(), post })
     }
 }

@@ -3,7 +3,7 @@
 //! | pk | sk | what |
 //! |---|---|---|
 //! | `post#<id>` | `post` | `post`: the post; `edits`: the latest edit of each field; or `deleted_at`, for good, so that nothing stores it again |
-//! | `cell#<path>`, `anywhere#<category>`, `by#<user>` | `<post id>` | `entry`: what the index knows of the post |
+//! | `cell#<path>`, `wide#<path>`, `anywhere#<category>`, `by#<user>` | `<post id>` | `entry`: what the index knows of the post |
 //!
 //! An entry's sort key is a UUIDv7, so an index is in the order of time.
 
@@ -56,7 +56,12 @@ impl PostsTable {
         &self,
         writes: Result<Vec<WriteRequest>, aws_sdk_dynamodb::error::BuildError>,
     ) -> Result<(), Unwritten> {
-        let mut writes = writes.map_err(|error| Unwritten::Refused(error.to_string()))?;
+        let writes = writes.map_err(|error| Unwritten::Refused(error.to_string()))?;
+        let chunks = writes.chunks(MOST_WRITTEN).map(|chunk| self.write_chunk(chunk.to_vec()));
+        stream::iter(chunks.collect::<Vec<_>>()).buffer_unordered(CONCURRENT).try_collect().await
+    }
+
+    async fn write_chunk(&self, mut writes: Vec<WriteRequest>) -> Result<(), Unwritten> {
         for round in 0..MOST_ROUNDS {
             let batch = self.table.client.batch_write_item().request_items(&self.table.name, writes);
             let answer = batch.send().await.map_err(|error| {
@@ -88,9 +93,6 @@ impl PostsTable {
             Ok(WriteRequest::builder().delete_request(delete).build())
         };
         let deletes: Result<Vec<_>, _> = keys.into_iter().map(delete).collect();
-        if deletes.as_ref().is_ok_and(Vec::is_empty) {
-            return Ok(());
-        }
         self.write(deletes).await.map_err(|unwritten| unwritten.into_error(self.table.service))
     }
 
@@ -317,6 +319,7 @@ fn post_key(id: &PostId) -> Item {
 fn place(key: &PlaceKey) -> String {
     match key {
         PlaceKey::Cell(cell) => format!("cell#{cell}"),
+        PlaceKey::Wide(cell) => format!("wide#{cell}"),
         PlaceKey::Anywhere(category) => format!("anywhere#{category}"),
         PlaceKey::By(author) => format!("by#{author}"),
     }

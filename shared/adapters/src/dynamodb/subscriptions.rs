@@ -19,7 +19,7 @@ use std::{
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use tocsin_domain::{
     Error, Result,
-    audience::{Audience, AudienceEntry, AudienceKey, COARSEST, Position},
+    audience::{Audience, AudienceEntry, AudienceKey, COARSEST, Lookup, Position},
     ids::{SubscriptionId, UserId},
     large_audience::{LargeKey, LargeKeys, MOST_STALE_SECONDS, REMEMBERED_SECONDS},
     subscription::{self, MOST_SUBSCRIPTIONS, Subscription, SubscriptionEditor, Subscriptions},
@@ -142,11 +142,13 @@ impl SubscriptionEditor for SubscriptionsTable {
 impl Audience for SubscriptionsTable {
     async fn entries(
         &self,
-        key: &AudienceKey,
+        lookup: &Lookup,
         from: Option<Position>,
         limit: usize,
     ) -> Result<(Vec<AudienceEntry>, Option<Position>)> {
-        let (pk, cell) = audience_place(key);
+        let (pk, cell) = audience_place(&lookup.key);
+        // What is inside a cell has its digits, and more of them.
+        let cell = if lookup.inside { cell.to_owned() } else { format!("{cell}/") };
         let start = from.map(|sk| keys(&pk, sk));
         let answer = self
             .table
@@ -155,7 +157,7 @@ impl Audience for SubscriptionsTable {
             .table_name(&self.table.name)
             .key_condition_expression("pk = :pk AND begins_with(sk, :cell)")
             .expression_attribute_values(":pk", text(&pk))
-            .expression_attribute_values(":cell", text(format!("{cell}/")))
+            .expression_attribute_values(":cell", text(cell))
             // A timeline that was rebuilt after a subscription was made must not miss a post for it.
             .consistent_read(true)
             .set_exclusive_start_key(start)
@@ -164,8 +166,17 @@ impl Audience for SubscriptionsTable {
             .await
             .map_err(failed(self.table.service))?;
         let read_one = |mut item: Item| {
-            let user_id = read("an audience entry", &mut item, "user_id")?;
-            Ok(AudienceEntry { user_id, subscription: read("an audience entry", &mut item, "subscription")? })
+            let sk: String = read("an audience entry", &mut item, "sk")?;
+            let finer = sk.split('/').next().unwrap_or_default();
+            let inner = lookup.key.cell.as_ref().map(|cell| [cell.split(COARSEST).0, finer].concat().parse());
+            let cell = inner
+                .transpose()
+                .map_err(|_| Error::unreadable("an audience entry", "its key names no cell"))?;
+            Ok(AudienceEntry {
+                key: AudienceKey { cell, ..lookup.key.clone() },
+                user_id: read("an audience entry", &mut item, "user_id")?,
+                subscription: read("an audience entry", &mut item, "subscription")?,
+            })
         };
         let entries = answer.items.unwrap_or_default().into_iter().map(read_one).collect::<Result<_>>()?;
         let next = answer.last_evaluated_key.as_ref().and_then(position);

@@ -7,7 +7,7 @@ use std::{
 
 use tocsin_domain::{
     Error, Result,
-    audience::{Audience, AudienceEntry, AudienceKey, Position},
+    audience::{Audience, AudienceEntry, AudienceKey, Lookup, Position},
     category::{Categories, Category, CategoryEditor, CategoryName},
     ids::{SubscriptionId, UserId},
     large_audience::{LargeKey, LargeKeys, REMEMBERED_SECONDS},
@@ -111,17 +111,19 @@ impl SubscriptionEditor for MemorySubscriptions {
 impl Audience for MemorySubscriptions {
     async fn entries(
         &self,
-        key: &AudienceKey,
+        lookup: &Lookup,
         from: Option<Position>,
         limit: usize,
     ) -> Result<(Vec<AudienceEntry>, Option<Position>)> {
         let limit = limit.min(ENTRIES_PER_PAGE);
         let tables = self.tables.lock();
         let from = from.and_then(|from| from.parse().ok()).unwrap_or(0);
-        let ids: Vec<_> = tables.audience.get(key).into_iter().flatten().copied().skip(from).collect();
-        let entry = |id: &(UserId, SubscriptionId)| {
+        let keys = tables.audience.iter().filter(|(key, _)| lookup.has(key));
+        let ids = keys.flat_map(|(key, ids)| ids.iter().map(move |id| (key.clone(), *id)));
+        let ids: Vec<_> = ids.skip(from).collect();
+        let entry = |(key, id): &(AudienceKey, (UserId, SubscriptionId))| {
             let subscription = tables.subscriptions.get(id)?.clone();
-            Some(AudienceEntry { user_id: id.0, subscription })
+            Some(AudienceEntry { key: key.clone(), user_id: id.0, subscription })
         };
         let page = ids.iter().take(limit).filter_map(entry).collect();
         let next = (ids.len() > limit).then(|| (from + limit).to_string());
