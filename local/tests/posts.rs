@@ -209,3 +209,102 @@ async fn phones_ring_for_what_matters_and_once_for_each() {
     assert_eq!(inbox["items"].as_array().map(Vec::len), Some(1));
     town.down().await;
 }
+
+#[tokio::test]
+async fn a_post_with_an_area_is_everybodys_whose_area_meets_it() {
+    let town = Town::up().await;
+    let (ada, near, far) = (town.person("ada").await, town.person("near").await, town.person("far").await);
+    // Both live away from where it is pinned, and one of them within what it covers.
+    for (person, lat) in [(&near, 60.48), (&far, 60.56)] {
+        let area = json!({"lat": lat, "lon": 5.32, "radius_m": 500});
+        let wish = json!({"category": "flood", "area": area});
+        person.api.post("/v1/subscriptions", &wish).await.unwrap().expect(201).unwrap();
+        assert!(person.api.timeline().await.unwrap().is_empty());
+    }
+    let corner = |lat: f64, lon: f64| json!({"lat": lat, "lon": lon});
+    let valley = json!({"points": [corner(60.39, 5.31), corner(60.39, 5.33), corner(60.49, 5.33), corner(60.49, 5.31)]});
+    let mut flood = town::post("The river rises", "flood", 60.4, 5.32);
+    flood["area"] = json!({"polygons": [valley]});
+    let post_id = town.post(&ada, &flood).await;
+    let area = json!({"circles": [], "polygons": [valley]});
+    assert_eq!(read(&ada, &post_id).await.expect(200).unwrap()["area"], area);
+    town.settle().await;
+    assert_eq!(titles(&near.api.timeline().await.unwrap()), ["The river rises"]);
+    assert!(far.api.timeline().await.unwrap().is_empty());
+    let around = async |lat: f64| {
+        let path = format!("/v1/posts?lat={lat}&lon=5.32&radius_m=500");
+        let listed = near.api.get(&path).await.unwrap().expect(200).unwrap();
+        listed["items"].as_array().unwrap().iter().map(|item| item["distance_m"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(around(60.45).await, [json!(0.0)], "it is there");
+    let [distance] = &around(60.493).await[..] else { panic!("it is near") };
+    assert!((distance.as_f64().unwrap() - 333.0).abs() < 5.0, "{distance}");
+    assert_eq!(around(60.51).await, Vec::<Value>::new());
+
+    // It grows, and is no more than a point again.
+    let circle = json!({"lat": 60.5, "lon": 5.32, "radius_m": 8_000});
+    patch(&ada, &post_id, &json!({"area": {"circles": [circle]}})).await.expect(200).unwrap();
+    town.settle().await;
+    assert_eq!(titles(&far.api.timeline().await.unwrap()), ["The river rises"]);
+    let cleared = patch(&ada, &post_id, &json!({"area": null})).await.expect(200).unwrap();
+    assert_eq!(cleared["area"], Value::Null);
+    town.settle().await;
+    assert!(near.api.timeline().await.unwrap().is_empty() && far.api.timeline().await.unwrap().is_empty());
+    assert_eq!(around(60.45).await, Vec::<Value>::new());
+
+    // Nobody rings a whole country.
+    for area in [
+        json!({"lat": 61.5, "lon": 5.32, "radius_m": 50}),
+        json!({"lat": 60.4, "lon": 5.4, "radius_m": 100_000}),
+    ] {
+        flood["area"] = json!({"circles": [area]});
+        let refused = ada.api.post("/v1/posts", &flood).await.unwrap();
+        assert_eq!((refused.status, &refused.body["errors"][0]["pointer"]), (422, &json!("/area")));
+        let refused = patch(&ada, &post_id, &json!({"area": flood["area"]})).await;
+        assert_eq!((refused.status, &refused.body["errors"][0]["pointer"]), (422, &json!("/area")));
+    }
+    town.down().await;
+}
+
+#[tokio::test]
+async fn its_author_sees_what_became_of_its_pushes() {
+    let town = Town::up().await;
+    let (ada, eve) = (town.person("ada").await, town.person("eve").await);
+    let moderator = town.moderator("mod").await;
+    let (bob, cleo) = (town.follower("bob").await, town.follower("cleo").await);
+    let muted = json!({"min_severity": "severe"});
+    cleo.api.put("/v1/notification-preferences", &muted).await.unwrap().expect(200).unwrap();
+    let wish = json!({"category": "fire"});
+    eve.api.post("/v1/subscriptions", &wish).await.unwrap().expect(201).unwrap();
+    let post_id = town.post(&ada, &fire("Smoke")).await;
+    let path = format!("/v1/posts/{post_id}/deliveries");
+    let deliveries = async |person: &Person| person.api.get(&path).await.unwrap();
+    town.settle().await;
+
+    let none = json!({"pushed": 0, "digested": 0, "device_gone": 0, "under_way": 0, "failed": 0});
+    let nobody = json!({"muted_severity": 0, "muted_category": 0, "no_device": 0, "held": 0, "dropped": 0});
+    let count = |of: &Value, name: &str, count: u64| {
+        let mut of = of.clone();
+        of[name] = json!(count);
+        of
+    };
+    let posted = json!({
+        "news": "posted", "devices": count(&none, "pushed", 1),
+        "people": count(&count(&nobody, "muted_severity", 1), "no_device", 1),
+    });
+    assert_eq!(deliveries(&ada).await.expect(200).unwrap(), json!({"post_id": post_id, "news": [posted]}));
+    patch(&ada, &post_id, &json!({"severity": "extreme"})).await.expect(200).unwrap();
+    town.settle().await;
+    let raised = json!({
+        "news": "raised-extreme", "devices": count(&none, "pushed", 2), "people": count(&nobody, "no_device", 1),
+    });
+    for person in [&ada, &moderator] {
+        assert_eq!(deliveries(person).await.expect(200).unwrap()["news"], json!([posted, raised]));
+    }
+    for person in [&bob, &eve] {
+        let refused = deliveries(person).await;
+        assert_eq!((refused.status, &refused.body["code"]), (403, &json!("not_your_post")));
+    }
+    assert_eq!(town.pushes().await.len(), 3);
+    town.down().await;
+}

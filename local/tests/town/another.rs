@@ -8,6 +8,7 @@ pub(crate) const TRIED: &[(&str, &str)] = &[
     ("GET /v1/posts/{post_id}", "pipeline::a_post_is_read_at_once_listed_near_and_kept"),
     ("PATCH /v1/posts/{post_id}", "posts::only_its_author_and_moderators_change_a_post"),
     ("DELETE /v1/posts/{post_id}", "posts::only_its_author_and_moderators_change_a_post"),
+    ("GET /v1/posts/{post_id}/deliveries", "posts::its_author_sees_what_became_of_its_pushes"),
     ("POST /v1/posts/{post_id}/resolve", "posts::only_its_author_and_moderators_change_a_post"),
     ("POST /v1/posts/{post_id}/cancel", "posts::only_its_author_and_moderators_change_a_post"),
     ("PUT /v1/posts/{post_id}/confirmation", "reactions::each_person_confirms_once_and_all_see_how_many"),

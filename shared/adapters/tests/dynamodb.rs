@@ -77,6 +77,7 @@ async fn pushes() {
     pushes::deliveries(&DeliveriesTable::new(&client, "deliveries")).await;
     pushes::delivered(&DeliveriesTable::new(&client, "deliveries")).await;
     pushes::told(&DeliveriesTable::new(&client, "deliveries")).await;
+    pushes::counted(&DeliveriesTable::new(&client, "deliveries")).await;
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ async fn conformance() {
     pushes::deliveries(&MemoryDeliveries::default()).await;
     pushes::delivered(&MemoryDeliveries::default()).await;
     pushes::told(&MemoryDeliveries::default()).await;
+    pushes::counted(&MemoryDeliveries::default()).await;
     preferences::preferences(&MemoryPreferences::default()).await;
     preferences::held_pushes(&MemoryHeldPushes::default()).await;
     preferences::schedule(&MemoryHeldPushes::default()).await;

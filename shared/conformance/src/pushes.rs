@@ -1,9 +1,10 @@
 //! Devices, and what was sent to them.
 
-use std::slice::from_ref;
+use std::{collections::BTreeMap, slice::from_ref};
 
 use futures::future::join;
 use tocsin_domain::{
+    delivery_counts::{DeliveryCounter, DeliveryCounts, DeviceCounts, PeopleCounts},
     device::{Device, DeviceEditor, DeviceToken, Platform},
     ids::{PostId, SubscriptionId},
     notification::Because,
@@ -198,6 +199,52 @@ pub async fn delivered(deliveries: &(impl Deliveries + DeliveryReader + Delivery
     assert_eq!(deliveries.of(ada, another.post_id, now).await.unwrap().len(), 1, "and no other post's");
 }
 
+/// What became of the pushes of a post is counted, each as it stands, whoever's they are.
+pub async fn counted(deliveries: &(impl Deliveries + DeliveryCounter)) {
+    let now = time::now();
+    let (post_id, because) =
+        (PostId::new(now), Because::Subscription { subscription_id: SubscriptionId::new(now) });
+    let news = News::Raised(Severity::Severe);
+    let count = async |at| deliveries.count(post_id, at).await.unwrap();
+    assert_eq!(count(now).await, BTreeMap::new());
+    let outcomes = [Outcome::Pushed, Outcome::Pushed, Outcome::Digested, Outcome::DeviceGone];
+    let devices = || PushKey { post_id, news, user_id: user(), device_id: "phone".parse().unwrap() };
+    for outcome in outcomes {
+        deliveries.record(&devices(), because, outcome, now).await.unwrap();
+    }
+    // Enough of them to be everywhere, two of which fail; and one of those comes to something.
+    let under_way: Vec<_> = (0..40).map(|_| devices()).collect();
+    for push in &under_way {
+        deliveries.reserve(push, because, now).await.unwrap();
+    }
+    deliveries.release(&under_way[0]).await.unwrap();
+    deliveries.release(&under_way[1]).await.unwrap();
+    assert_eq!(deliveries.reserve(&under_way[1], because, now).await.unwrap(), Reservation::Ours);
+    deliveries.record(&under_way[1], because, Outcome::Pushed, now).await.unwrap();
+    let why =
+        [Outcome::NoDevice, Outcome::Held, Outcome::MutedSeverity, Outcome::MutedCategory, Outcome::Dropped];
+    let people: Vec<_> = (0..6).map(|_| NewsKey { post_id, news, user_id: user() }).collect();
+    for (news, outcome) in people.iter().zip(why.into_iter().cycle()) {
+        deliveries.note(news, because, outcome, now).await.unwrap();
+    }
+    // What is said later is said in the place of what was said before.
+    deliveries.note(&people[1], because, Outcome::Digested, now).await.unwrap();
+    let posted = PushKey { news: News::Posted, ..devices() };
+    deliveries.record(&posted, because, Outcome::Pushed, now).await.unwrap();
+    let others = PushKey { post_id: PostId::new(now), ..devices() };
+    deliveries.record(&others, because, Outcome::Pushed, now).await.unwrap();
+
+    let raised = DeliveryCounts {
+        devices: DeviceCounts { pushed: 3, digested: 1, device_gone: 1, under_way: 38, failed: 1 },
+        people: PeopleCounts { muted_severity: 1, muted_category: 1, no_device: 2, held: 0, dropped: 1 },
+    };
+    let mut first = DeliveryCounts::default();
+    first.devices.pushed = 1;
+    assert_eq!(count(now).await, BTreeMap::from([(News::Posted, first), (news, raised)]));
+    let later = count(time::after(now, REMEMBERED_SECONDS + 1)).await;
+    assert!(later.values().all(|counts| counts.devices.pushed == 0), "they have expired: {later:?}");
+}
+
 /// Who was told of a post is found by it, also who is just being told, and not whose device was gone.
 pub async fn told(deliveries: &(impl Deliveries + Told)) {
     let now = time::now();
@@ -212,12 +259,15 @@ pub async fn told(deliveries: &(impl Deliveries + Told)) {
         (key(ada, News::Raised(Severity::Severe), "phone"), Some(Outcome::DeviceGone)),
         (key(bob, News::Posted, "phone"), Some(Outcome::DeviceGone)),
         (key(cleo, News::Posted, "phone"), None),
+        (key(cleo, News::Posted, "pad"), None),
     ] {
         deliveries.reserve(&push, because, now).await.unwrap();
         if let Some(outcome) = outcome {
             deliveries.record(&push, because, outcome, now).await.unwrap();
         }
     }
+    // Whom it was tried to tell was not told.
+    deliveries.release(&key(cleo, News::Posted, "pad")).await.unwrap();
     let others = PushKey { post_id: PostId::new(now), ..key(eve, News::Posted, "phone") };
     deliveries.reserve(&others, because, now).await.unwrap();
     let (mut all, mut from) = (Vec::new(), None);

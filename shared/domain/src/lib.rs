@@ -13,6 +13,7 @@ pub mod category;
 pub mod cover;
 pub mod cursor;
 pub mod delivery;
+pub mod delivery_counts;
 pub mod departure;
 pub mod device;
 pub mod digest;

@@ -139,7 +139,7 @@ impl<C: PostCache + PostCacheEditor, P: Posts, L: PostLog> Changing<'_, C, P, L>
         patch: PostPatch,
         now: Timestamp,
     ) -> Result<Post> {
-        let post = self.own(caller, hidden, post_id).await?;
+        let post = posts::get_own(self.cache, self.posts, hidden, caller, post_id).await?;
         let changes = patch.changes(&post)?;
         self.change(post, changes, now).await
     }
@@ -154,7 +154,7 @@ impl<C: PostCache + PostCacheEditor, P: Posts, L: PostLog> Changing<'_, C, P, L>
         end: End,
         now: Timestamp,
     ) -> Result<Post> {
-        let post = self.own(caller, hidden, post_id).await?;
+        let post = posts::get_own(self.cache, self.posts, hidden, caller, post_id).await?;
         let status = end.status();
         if post.status != PostStatus::Active && post.status != status {
             let detail = "the post has ended: it was resolved, or cancelled";
@@ -172,28 +172,13 @@ impl<C: PostCache + PostCacheEditor, P: Posts, L: PostLog> Changing<'_, C, P, L>
         post_id: PostId,
         now: Timestamp,
     ) -> Result<()> {
-        self.own(caller, hidden, post_id).await?;
+        posts::get_own(self.cache, self.posts, hidden, caller, post_id).await?;
         let deletion = PostChange::Deleted(Deletion { post_id, deleted_at: now });
         posts::append(self.log, &deletion.into(), NOT_CONFIRMED).await?;
         if let Err(error) = self.cache.remove(post_id).await {
             tracing::warn!(cache_unavailable = true, %error, %post_id, "a deleted post is at hand until the log is read");
         }
         Ok(())
-    }
-
-    /// A post that the caller sees, and may change.
-    async fn own(
-        &self,
-        caller: &Caller,
-        hidden: impl Future<Output = Result<HiddenPeople>>,
-        post_id: PostId,
-    ) -> Result<Post> {
-        let post = posts::get(self.cache, self.posts, hidden, caller, post_id).await?;
-        if posts::may_change(caller, &post) {
-            return Ok(post);
-        }
-        let detail = "only its author, and moderators, may change a post";
-        Err(Refusal::new(Kind::Forbidden, "not_your_post", detail).into())
     }
 
     async fn change(&self, post: Post, changes: Vec<FieldChange>, now: Timestamp) -> Result<Post> {

@@ -506,9 +506,25 @@ pub async fn get(
     found.ok_or_else(|| Refusal::not_found("post").into())
 }
 
+/// A post that the caller sees, and may change.
+pub async fn get_own(
+    cache: &impl PostCache,
+    posts: &impl Posts,
+    hidden: impl Future<Output = Result<HiddenPeople>>,
+    caller: &Caller,
+    id: PostId,
+) -> Result<Post> {
+    let post = get(cache, posts, hidden, caller, id).await?;
+    if may_change(caller, &post) {
+        return Ok(post);
+    }
+    let detail = "it is for the post's author, and for moderators";
+    Err(Refusal::new(Kind::Forbidden, "not_your_post", detail).into())
+}
+
 /// Whether somebody may change a post: its author, and moderators.
 #[must_use]
-pub fn may_change(caller: &Caller, post: &Post) -> bool {
+fn may_change(caller: &Caller, post: &Post) -> bool {
     let is_author = post.author.as_ref().is_some_and(|author| author.user_id == caller.user_id);
     is_author || caller.is_moderator()
 }

@@ -201,7 +201,7 @@ pub trait Deliveries: Sync {
         outcome: Outcome,
         now: Timestamp,
     ) -> impl Future<Output = Result<()>> + Send;
-    /// Gives a reservation back: the push was not sent.
+    /// Gives a reservation back: the push was not sent, and is tried again. Until then it counts as failed.
     fn release(&self, push: &PushKey) -> impl Future<Output = Result<()>> + Send;
 }
 

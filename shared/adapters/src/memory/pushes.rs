@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use tocsin_domain::{
     Result,
     audience::Position,
+    delivery_counts::{DeliveryCounter, DeliveryCounts, PushState},
     device::{Device, DeviceEditor, DeviceId, Devices},
     ids::{PostId, UserId},
     notification::Because,
     push::{
-        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, NewsKey, Outcome, PushKey,
+        Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, News, NewsKey, Outcome, PushKey,
         PushRecipient, REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
     },
     time::{self, Timestamp},
@@ -67,6 +68,7 @@ pub struct MemoryDeliveries {
 #[derive(Clone, Copy, Debug)]
 enum Delivery {
     ReservedUntil(Because, Timestamp),
+    Failed,
     Done(Because, Outcome, Timestamp),
 }
 
@@ -106,7 +108,10 @@ impl Deliveries for MemoryDeliveries {
     }
 
     async fn release(&self, push: &PushKey) -> Result<()> {
-        self.pushes.lock().retain(|other, delivery| other != push || matches!(delivery, Delivery::Done(..)));
+        let mut pushes = self.pushes.lock();
+        if let Some(delivery @ Delivery::ReservedUntil(..)) = pushes.get_mut(push) {
+            *delivery = Delivery::Failed;
+        }
         Ok(())
     }
 }
@@ -153,7 +158,7 @@ impl Told for MemoryDeliveries {
                 let because = match *delivery {
                     Delivery::ReservedUntil(because, _) => because,
                     Delivery::Done(because, outcome, _) if outcome.has_rung() => because,
-                    Delivery::Done(..) => return None,
+                    Delivery::Done(..) | Delivery::Failed => return None,
                 };
                 Some(PushRecipient { user_id: push.user_id, because })
             });
@@ -162,6 +167,28 @@ impl Told for MemoryDeliveries {
         let from = from.and_then(|from| from.parse().ok()).unwrap_or(0);
         let next = (told.len() > from + limit).then(|| (from + limit).to_string());
         Ok((told.into_iter().skip(from).take(limit).collect(), next))
+    }
+}
+
+impl DeliveryCounter for MemoryDeliveries {
+    async fn count(&self, post_id: PostId, now: Timestamp) -> Result<BTreeMap<News, DeliveryCounts>> {
+        let is_kept = |at: Timestamp| time::after(at, REMEMBERED_SECONDS) > now;
+        let mut counts: BTreeMap<News, DeliveryCounts> = BTreeMap::new();
+        for (push, delivery) in self.pushes.lock().iter().filter(|(push, _)| push.post_id == post_id) {
+            let state = match *delivery {
+                Delivery::Done(_, _, at) if !is_kept(at) => continue,
+                Delivery::Done(_, outcome, _) => PushState::Became(outcome),
+                Delivery::ReservedUntil(..) => PushState::UnderWay,
+                Delivery::Failed => PushState::Failed,
+            };
+            counts.entry(push.news).or_default().add_device(state);
+        }
+        for (news, (_, outcome, at)) in self.notes.lock().iter().filter(|(news, _)| news.post_id == post_id) {
+            if is_kept(*at) {
+                counts.entry(news.news).or_default().add_person(*outcome);
+            }
+        }
+        Ok(counts)
     }
 }
 
