@@ -393,3 +393,23 @@ async fn many_wide_wishes_fill_a_page() {
     assert_eq!(town.page(None, "100").await.items.len(), 100);
     assert_eq!(town.pages("100").await.len(), 600);
 }
+
+/// However much else happens there: a page has as much as there is.
+#[tokio::test]
+async fn a_page_is_full_though_thousands_of_other_posts_lie_between() {
+    let town = Town::new(100).await;
+    let area = Circle::new(fixtures::point(0.0, 0.0), 2_000.0).unwrap();
+    let subscription = fixtures::subscription(Wish { area: Some(area), ..fixtures::wish("flood") });
+    town.subscriptions.add(town.reader, &subscription, &fixtures::keys(&subscription)).await.unwrap();
+    let post = |millis: u64, name: &str| Post {
+        post_id: fixtures::post_id(1_000 + millis, 0),
+        category: fixtures::category(name),
+        ..fixtures::post_at(fixtures::point(0.0, 0.0))
+    };
+    let floods = (0..30).map(|millis| post(millis, "flood"));
+    let posts: Vec<_> = floods.chain((30..10_030).map(|millis| post(millis, "traffic"))).collect();
+    assert!(town.stored.store(&posts).await.iter().all(Result::is_ok));
+    let page = town.page(None, "20").await;
+    assert_eq!(page.items.len(), 20);
+    assert_eq!(town.pages("20").await.len(), 30);
+}

@@ -305,6 +305,8 @@ struct Stream {
     key: PlaceKey,
     before: Option<PostId>,
     read: VecDeque<PlaceEntry>,
+    /// How many entries were read at once the last time.
+    chunk: usize,
     ended: bool,
 }
 
@@ -318,16 +320,20 @@ pub struct Found {
 }
 
 impl<'a, I: PlaceIndex> Newest<'a, I> {
-    /// How many entries one list looks at, wanted or not.
-    const BUDGET: usize = 5_000;
-    /// How many entries are read at once under a key.
-    const CHUNKS: RangeInclusive<usize> = 10..=100;
+    /// How many entries one list looks at, wanted or not: what is read of them in a second or two.
+    const BUDGET: usize = 50_000;
+    /// How many entries are read at once under a key, at first; twice as many each time, as long as little is wanted.
+    const FIRST_CHUNKS: RangeInclusive<usize> = 10..=100;
+    /// How many are at most: some 250 KiB.
+    const MOST_IN_CHUNK: usize = 1_000;
     const CONCURRENT_READS: usize = 16;
 
     /// Begins after `before`.
     pub fn new(index: &'a I, keys: BTreeSet<PlaceKey>, before: Option<PostId>) -> Self {
-        let streams: Vec<_> =
-            keys.into_iter().map(|key| Stream { key, before, read: VecDeque::new(), ended: false }).collect();
+        let streams: Vec<_> = keys
+            .into_iter()
+            .map(|key| Stream { key, before, read: VecDeque::new(), chunk: 0, ended: false })
+            .collect();
         Self { index, streams, budget: Self::BUDGET, last: before }
     }
 
@@ -361,13 +367,14 @@ impl<'a, I: PlaceIndex> Newest<'a, I> {
     /// Reads on wherever the next entry is not known: little under each of many keys, since most of it is not looked at.
     async fn refill(&mut self, count: usize) -> Result<()> {
         let fair = Self::BUDGET / self.streams.len().max(1);
-        let chunk = count.min(fair).clamp(*Self::CHUNKS.start(), *Self::CHUNKS.end());
+        let first = count.min(fair).clamp(*Self::FIRST_CHUNKS.start(), *Self::FIRST_CHUNKS.end());
         let index = self.index;
         let dry = self.streams.iter_mut().filter(|stream| stream.read.is_empty() && !stream.ended);
         stream::iter(dry)
             .map(|stream| async move {
-                let entries = index.newest(&stream.key, stream.before, chunk).await?;
-                stream.ended = entries.len() < chunk;
+                stream.chunk = (2 * stream.chunk).clamp(first, Self::MOST_IN_CHUNK);
+                let entries = index.newest(&stream.key, stream.before, stream.chunk).await?;
+                stream.ended = entries.len() < stream.chunk;
                 stream.before = entries.last().map(|entry| entry.post_id).or(stream.before);
                 stream.read = entries.into();
                 Ok::<_, Error>(())
