@@ -82,7 +82,7 @@ pub(crate) async fn plague(town: &Town, sns: &Sns, record: &Record, seed: u64, i
     let (mut has_stopped, mut has_replayed) = (false, false);
     let fault = |what: &str| record.note(Event::Fault(what.to_owned()));
     while is_on.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(chance.random_range(50..500))).await;
+        tokio::time::sleep(Duration::from_millis(chance.random_range(50..250))).await;
         match chance.random_range(0..20) {
             0..12 => {
                 let victim = *VICTIMS.choose(&mut chance).unwrap();

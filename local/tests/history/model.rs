@@ -84,15 +84,19 @@ impl Wish {
 
     /// As the API takes it.
     pub(crate) fn to_json(&self) -> Value {
-        let area = self.area.map(|((lat, lon), radius)| json!({"lat": lat, "lon": lon, "radius_m": radius}));
-        json!({
+        let mut wish = json!({
             "category": self.category,
             "tags": self.tags,
             "match": if self.all { "all" } else { "any" },
-            "area": area,
-            "min_severity": self.least.map(|least| SEVERITIES[least]),
             "push": self.push,
-        })
+        });
+        if let Some(((lat, lon), radius)) = self.area {
+            wish["area"] = json!({"lat": lat, "lon": lon, "radius_m": radius});
+        }
+        if let Some(least) = self.least {
+            wish["min_severity"] = json!(SEVERITIES[least]);
+        }
+        wish
     }
 }
 

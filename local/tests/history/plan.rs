@@ -13,7 +13,7 @@ use crate::model::{Form, Place, Reader, SEVERITIES, Status, Wish};
 /// Those who write posts; they read as well.
 pub(crate) const AUTHORS: usize = 3;
 /// Those who only read.
-const READERS: usize = 13;
+const READERS: usize = 17;
 
 const CATEGORIES: [&str; 3] = ["fire", "flood", "traffic"];
 const TAGS: [&str; 4] = ["harbour", "smoke", "ferry", "night"];
@@ -49,7 +49,7 @@ fn reader(name: String, chance: &mut StdRng) -> Reader {
     let muted = if chance.random_bool(0.2) { CATEGORIES.choose(chance).copied() } else { None };
     Reader {
         devices: (0..devices).map(|number| format!("{name}-{number}")).collect(),
-        wishes: (0..chance.random_range(1..=3)).map(|_| wish(chance)).collect(),
+        wishes: (0..chance.random_range(1..=4)).map(|_| wish(chance)).collect(),
         muted: muted.into_iter().collect(),
         least: if chance.random_bool(0.2) { chance.random_range(1..4) } else { 0 },
         name,
@@ -59,13 +59,13 @@ fn reader(name: String, chance: &mut StdRng) -> Reader {
 fn wish(chance: &mut StdRng) -> Wish {
     Wish {
         category: CATEGORIES.choose(chance).unwrap(),
-        tags: if chance.random_bool(0.4) { tags(chance) } else { BTreeSet::new() },
+        tags: if chance.random_bool(0.3) { tags(chance) } else { BTreeSet::new() },
         all: chance.random_bool(0.5),
         area: chance
-            .random_bool(0.6)
+            .random_bool(0.5)
             .then(|| (*PLACES.choose(chance).unwrap(), *RADII.choose(chance).unwrap())),
-        least: chance.random_bool(0.3).then(|| chance.random_range(1..4)),
-        push: chance.random_bool(0.8),
+        least: chance.random_bool(0.25).then(|| chance.random_range(1..4)),
+        push: chance.random_bool(0.85),
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How much is done.
-const DEEDS: usize = 70;
+const DEEDS: usize = 120;
 /// How long all may take to come to rest: a push that was reserved by who died waits for a minute, and so does the end of
 /// a post for those who were just being told of it.
 const REST: Duration = Duration::from_mins(4);
@@ -158,7 +158,7 @@ impl Doing<'_> {
     async fn all(mut self, deeds: Vec<Deed>, chance: &mut StdRng) {
         for deed in deeds {
             self.one(deed, chance).await;
-            tokio::time::sleep(Duration::from_millis(chance.random_range(0..250))).await;
+            tokio::time::sleep(Duration::from_millis(chance.random_range(0..150))).await;
         }
     }
 
