@@ -252,7 +252,11 @@ fn may_ring(reader: &Reader, life: &Life, news: &str) -> bool {
     if reader.name == life.author {
         return false;
     }
-    let listens = |forms: &[Form]| forms.iter().any(|form| reader.listens_to(form));
+    // Who is told is found by what a post is, and whether their phones ring is decided a moment later, by what it is then.
+    let listens = |forms: &[Form]| {
+        let asked = forms.iter().position(|form| reader.asks_for(form));
+        asked.is_some_and(|asked| forms[asked..].iter().any(|form| reader.allows(form)))
+    };
     match news {
         "posted" => listens(&life.forms),
         "resolved" | "cancelled" => {

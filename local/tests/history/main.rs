@@ -25,7 +25,7 @@ use futures::{StreamExt as _, stream};
 use story::Story;
 
 /// How many seeds are played unless somebody says otherwise.
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 2;
 /// How many are played at once: most of the time they wait.
 const AT_ONCE: usize = 3;
 

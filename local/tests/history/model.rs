@@ -106,11 +106,20 @@ impl Reader {
         self.wishes.iter().any(|wish| wish.matches(form))
     }
 
+    /// Whether they asked to be rung for it.
+    pub(crate) fn asks_for(&self, form: &Form) -> bool {
+        self.wishes.iter().any(|wish| wish.push && wish.matches(form))
+    }
+
+    /// Whether their phones may ring for it.
+    pub(crate) fn allows(&self, form: &Form) -> bool {
+        let is_muted = form.severity < self.least || self.muted.contains(form.category);
+        SEVERITIES[form.severity] == "extreme" || !is_muted
+    }
+
     /// Whether their phones ring for it.
     pub(crate) fn listens_to(&self, form: &Form) -> bool {
-        let is_muted = form.severity < self.least || self.muted.contains(form.category);
-        let is_asked_for = self.wishes.iter().any(|wish| wish.push && wish.matches(form));
-        is_asked_for && (SEVERITIES[form.severity] == "extreme" || !is_muted)
+        self.asks_for(form) && self.allows(form)
     }
 }
 

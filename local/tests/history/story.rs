@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How much is done.
-const DEEDS: usize = 120;
+const DEEDS: usize = 100;
 /// How long all may take to come to rest: a push that was reserved by who died waits for a minute, and so does the end of
 /// a post for those who were just being told of it.
 const REST: Duration = Duration::from_mins(4);
