@@ -158,6 +158,7 @@ impl Settings {
             logs: Logs::to_stderr(self.log_level),
             say: Arc::new(tell),
             root,
+            ..Options::in_memory()
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     builds::Builds,
     data::{self, DataFolder, Keep},
-    event_sources::{self, Backoff, BrokerKind, EventSources},
+    event_sources::{self, Backoff, BrokerKind, EventSources, Mishaps},
     http_api::{HttpApi, Routes, Server},
     local_routes,
     metrics::Metrics,
@@ -61,6 +61,10 @@ pub struct Options {
     pub given_services: bool,
     /// Values of the template's parameters, over those that a machine's stack has.
     pub parameters: BTreeMap<String, String>,
+    /// Variables of the functions, over those by which they find the services.
+    pub environment: BTreeMap<String, String>,
+    /// What happens to the events of event sources.
+    pub mishaps: Option<Mishaps>,
     /// Where the functions' lines go.
     pub logs: Logs,
     /// Is told what goes on.
@@ -84,6 +88,8 @@ impl Options {
             data: workspace().join(data::FOLDER),
             given_services: false,
             parameters: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            mishaps: None,
             logs: Logs::to_stderr(LogLevel::Error),
             say: Arc::new(|_| {}),
         }
@@ -257,7 +263,7 @@ impl Stack {
         let base_url = format!("http://{}", listener.local_addr()?);
         let foundation = Foundation::lay(&options, &base_url, true).await?;
         let metrics = Metrics::default();
-        let fleet = fleet(&foundation, &options.logs, &metrics);
+        let fleet = fleet(&foundation, &options, &metrics);
         let app = &foundation.app;
         let source_services = event_sources::Services {
             broker: Some(event_sources::Broker {
@@ -272,7 +278,9 @@ impl Stack {
             sqs: aws_sdk_sqs::Client::new(&foundation.endpoints.sdk_config("SQS")),
             queues: foundation.provisioned.queues.clone(),
         };
-        let sources = EventSources::start(app, &fleet, source_services, Backoff::default(), &metrics).await?;
+        let sources =
+            EventSources::start(app, &fleet, source_services, Backoff::default(), options.mishaps, &metrics)
+                .await?;
         let sources = Arc::new(sources);
         let outbox = foundation.outbox();
         let http_api = HttpApi {
@@ -482,8 +490,8 @@ fn deployment(template: &Template, options: &Options, base_url: &str, endpoints:
     }
 }
 
-fn fleet(foundation: &Foundation, logs: &Logs, metrics: &Metrics) -> Fleet {
-    let options = FleetOptions {
+fn fleet(foundation: &Foundation, options: &Options, metrics: &Metrics) -> Fleet {
+    let fleet_options = FleetOptions {
         region: foundation.endpoints.region.clone(),
         account: ACCOUNT.to_owned(),
         ..FleetOptions::default()
@@ -493,7 +501,9 @@ fn fleet(foundation: &Foundation, logs: &Logs, metrics: &Metrics) -> Fleet {
         .functions
         .iter()
         .map(|function| (function.clone(), Program::from(foundation.builds.function(&function.name))));
-    Fleet::new(functions, foundation.endpoints.environment(), options, logs, metrics)
+    let mut environment = foundation.endpoints.environment();
+    environment.extend(options.environment.clone());
+    Fleet::new(functions, environment, fleet_options, &options.logs, metrics)
 }
 
 fn routes(app: &App) -> Result<Routes> {

@@ -104,7 +104,8 @@ impl Town {
             queues: BTreeMap::new(),
         };
         let backoff = Backoff { first: Duration::from_millis(20), most: Duration::from_millis(100) };
-        let sources = EventSources::start(&self.app, &self.fleet, services, backoff, &self.metrics).await;
+        let sources =
+            EventSources::start(&self.app, &self.fleet, services, backoff, None, &self.metrics).await;
         sources.unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -7,11 +7,7 @@ mod town;
 use std::{process::Stdio, time::Duration};
 
 use aws_sdk_sqs::types::MessageSystemAttributeName;
-use bytes::Bytes;
-use krafka::{
-    Record,
-    admin::{ListOffsetsOptions, OffsetSpec, TopicPartition},
-};
+use krafka::Record;
 use local::api_client::text;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -191,7 +187,7 @@ async fn replaying_the_topic_changes_nothing() {
 
     // Every record is read, and appended a second time behind the others: consumers get what they had before.
     let producer = town.stack.kafka().producer().build().await.unwrap();
-    let records = tokio::time::timeout(PATIENCE, whole_topic(&town)).await.expect("it has an end");
+    let records = tokio::time::timeout(PATIENCE, town.whole_topic()).await.expect("it has an end");
     assert!(records.len() >= 10, "{}", records.len());
     for (key, value) in records {
         let _ = producer.send(Record::new("posts", value).key(key)).await.unwrap();
@@ -329,33 +325,11 @@ fn send_signal(signal: &str, processes: &[u32]) {
         .unwrap();
 }
 
-/// The key and the value of every record that is in the topic now.
-async fn whole_topic(town: &Town) -> Vec<(Bytes, Bytes)> {
-    let kafka = town.stack.kafka();
-    let producer = kafka.producer().build().await.unwrap();
-    let partitions = producer.partitions_for("posts").await.unwrap();
-    let partitions: Vec<_> = partitions.iter().map(|info| info.partition).collect();
-    let latest = partitions.iter().map(|number| (TopicPartition::new("posts", *number), OffsetSpec::Latest));
-    let ends = kafka.admin().list_offsets(latest, ListOffsetsOptions::default()).await.unwrap();
-    let consumer = kafka.consumer_without_group().build().await.unwrap();
-    consumer.assign("posts", partitions.clone()).await.unwrap();
-    for partition in partitions {
-        consumer.seek_to_beginning("posts", partition).await.unwrap();
-    }
-    let mut records = Vec::new();
-    for (partition, end) in ends {
-        let end = end.unwrap().offset;
-        while consumer.position("posts", partition.partition).await.unwrap_or(0) < end {
-            records.extend(consumer.poll(Duration::from_millis(500)).await.unwrap());
-        }
-    }
-    records.into_iter().map(|record| (record.key.unwrap(), record.value.unwrap())).collect()
-}
-
 /// The documents in a dead-letter queue, by its logical id.
 async fn dead_letters(town: &Town, queue: &str) -> Vec<Value> {
     let url = &town.stack.queues()[queue].url;
-    let received = aws_sdk_sqs::Client::new(&town.stack.endpoints().sdk_config("SQS"))
+    let received = town
+        .sqs()
         .receive_message()
         .queue_url(url)
         .max_number_of_messages(10)

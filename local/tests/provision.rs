@@ -51,6 +51,7 @@ impl Cloud {
         let clients = Clients {
             secrets: aws_sdk_secretsmanager::Client::new(&secrets),
             sns: aws_sdk_sns::Client::new(&endpoints.sdk_config("SNS")),
+            sqs: aws_sdk_sqs::Client::new(&endpoints.sdk_config("SQS")),
             dynamodb: aws_sdk_dynamodb::Client::new(&endpoints.sdk_config("DYNAMODB")),
         };
         let files = std::env::temp_dir().join(format!("tocsin-provision-{}", uuid::Uuid::new_v4()));

@@ -1,10 +1,11 @@
-//! `provision`: makes in the cloud what CloudFormation cannot. Each step looks first, and leaves what is there as it is, so
+//! `provision`: does in the cloud what CloudFormation cannot. Each step looks first, and leaves what is there as it is, so
 //! that the command can be given again.
 //!
 //! Credentials and the region are those of the environment. Secrets come from files or the standard input, never from the
 //! command line, which other people of a machine can see, and none is printed.
 
 mod push_applications;
+mod redrive;
 mod secrets;
 mod signing_keys;
 mod topic;
@@ -109,6 +110,10 @@ pub struct CloudArgs {
     /// The mail address of a person who has registered
     #[arg(long, value_name = "EMAIL", requires = "users_table", help_heading = "admin")]
     pub admin_email: Option<String>,
+
+    /// The URL of a dead-letter queue, of the stack's outputs
+    #[arg(long, value_name = "URL", help_heading = "redrive")]
+    pub dead_letters: Option<String>,
 }
 
 /// A step.
@@ -134,6 +139,8 @@ pub enum Step {
     UseNextKey,
     /// Rotation, 3: publishes the public halves of old keys no longer
     RetireOldKeys,
+    /// Brings back what lies in a dead-letter queue; for one of records, with the options of the topic
+    Redrive,
 }
 
 impl Step {
@@ -159,6 +166,8 @@ pub struct Clients {
     pub secrets: aws_sdk_secretsmanager::Client,
     /// Of SNS.
     pub sns: aws_sdk_sns::Client,
+    /// Of SQS.
+    pub sqs: aws_sdk_sqs::Client,
     /// Of DynamoDB.
     pub dynamodb: aws_sdk_dynamodb::Client,
 }
@@ -176,6 +185,7 @@ impl Clients {
         Ok(Self {
             secrets: aws_sdk_secretsmanager::Client::new(&config),
             sns: aws_sdk_sns::Client::new(&config),
+            sqs: aws_sdk_sqs::Client::new(&config),
             dynamodb: aws::dynamodb(&config),
         })
     }
@@ -256,6 +266,10 @@ async fn take(step: Step, args: &CloudArgs, clients: &Clients, report: &mut Repo
                 return Ok(Taken::Without("--admin-email with --users-table"));
             };
             admin(&UsersTable::new(&clients.dynamodb, table), email, report).await?;
+        }
+        Step::Redrive => {
+            let Some(url) = &args.dead_letters else { return Ok(Taken::Without("--dead-letters")) };
+            redrive::bring_back(&clients.sqs, url, args, report).await?;
         }
     }
     Ok(Taken::Yes)

@@ -30,12 +30,7 @@ const RETENTION_MS: u64 = 18 * 24 * 60 * 60 * 1000;
 
 /// Makes the topic, or finds it.
 pub(super) async fn make(servers: &str, args: &CloudArgs, report: &mut Report<'_>) -> Result<()> {
-    let builder = Kafka::builder(servers).client_id("tocsin-provision");
-    let builder = match auth(args)?.security() {
-        Some(security) => builder.security(security),
-        None => builder,
-    };
-    let kafka = builder.connect().await.with_context(|| format!("the brokers at {servers}"))?;
+    let kafka = connect(servers, args).await?;
     let (admin, topic) = (kafka.admin(), &args.posts_topic);
     if let Some(partitions) = partitions(&admin, topic).await? {
         return report.say(format_args!("found {topic} with {partitions} partitions"));
@@ -53,6 +48,16 @@ pub(super) async fn make(servers: &str, args: &CloudArgs, report: &mut Report<'_
     let what =
         format!("made {topic} with {} partitions, {} replicas", args.partitions, args.replication_factor);
     report.change(what, make).await
+}
+
+/// Signs in to the brokers.
+pub(super) async fn connect(servers: &str, args: &CloudArgs) -> Result<Kafka> {
+    let builder = Kafka::builder(servers).client_id("tocsin-provision");
+    let builder = match auth(args)?.security() {
+        Some(security) => builder.security(security),
+        None => builder,
+    };
+    builder.connect().await.with_context(|| format!("the brokers at {servers}"))
 }
 
 async fn partitions(admin: &AdminClient, topic: &str) -> Result<Option<usize>> {

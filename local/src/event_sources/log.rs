@@ -290,24 +290,8 @@ impl RecordLog for KafkaLog {
     }
 
     async fn read(&self, partition: i32, first: i64, last: i64) -> Result<Vec<Record>, LogError> {
-        let consumer = consumer(&self.broker).await?;
-        consumer.assign(&self.topic, vec![partition]).await?;
-        match self.broker.kind {
-            BrokerKind::Kafka => consumer.seek(&self.topic, partition, first).await?,
-            BrokerKind::Embedded => consumer.seek_to_beginning(&self.topic, partition).await?,
-        }
-        let mut found = Vec::new();
-        // Until the last one, or silence: the topic's retention may have taken some.
-        loop {
-            let records = consumer.poll(Duration::from_secs(2)).await?;
-            let over = records.is_empty() || records.iter().any(|record| record.offset >= last);
-            let wanted = records.into_iter().filter(|record| (first..=last).contains(&record.offset));
-            found.extend(wanted.map(|record| self.record(record)));
-            if over {
-                consumer.close().await?;
-                return Ok(found);
-            }
-        }
+        let records = read(&self.broker, &self.topic, partition, first, last).await?;
+        Ok(records.into_iter().map(|record| self.record(record)).collect())
     }
 
     async fn close(&self) {
@@ -315,6 +299,33 @@ impl RecordLog for KafkaLog {
             if let Err(error) = closed {
                 tracing::debug!(%error, "a client of the log did not close");
             }
+        }
+    }
+}
+
+/// The records of a topic's partition from `first` to `last`, as far as they are still there.
+pub(super) async fn read(
+    broker: &Broker,
+    topic: &str,
+    partition: i32,
+    first: i64,
+    last: i64,
+) -> Result<Vec<ConsumerRecord>, LogError> {
+    let consumer = consumer(broker).await?;
+    consumer.assign(topic, vec![partition]).await?;
+    match broker.kind {
+        BrokerKind::Kafka => consumer.seek(topic, partition, first).await?,
+        BrokerKind::Embedded => consumer.seek_to_beginning(topic, partition).await?,
+    }
+    let mut found = Vec::new();
+    // Until the last one, or silence: the topic's retention may have taken some.
+    loop {
+        let records = consumer.poll(Duration::from_secs(2)).await?;
+        let over = records.is_empty() || records.iter().any(|record| record.offset >= last);
+        found.extend(records.into_iter().filter(|record| (first..=last).contains(&record.offset)));
+        if over {
+            consumer.close().await?;
+            return Ok(found);
         }
     }
 }

@@ -10,9 +10,10 @@ mod invoker;
 mod kafka;
 mod kafka_event;
 mod log;
+mod mishap;
 mod partial_batch;
-mod queue;
-mod redrive;
+pub(crate) mod queue;
+pub(crate) mod redrive;
 mod schedule;
 mod sqs;
 mod stop;
@@ -30,6 +31,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 pub use invoker::Backoff;
 pub use log::{Broker, BrokerKind, LogError};
+pub use mishap::{Mishap, Mishaps};
 pub use queue::QueueError;
 pub use redrive::Redriven;
 
@@ -42,6 +44,7 @@ use batches::Batches;
 use invoker::{FleetFunction, Invoke};
 use kafka::Poller;
 use log::KafkaLog;
+use mishap::Unlucky;
 use queue::{Queue, SqsQueue};
 use schedule::Firing;
 use sqs::SqsPoller;
@@ -109,12 +112,13 @@ pub struct EventSources {
 }
 
 impl EventSources {
-    /// Starts every enabled source of `app`. Topics and queues must be there.
+    /// Starts every enabled source of `app`. Topics and queues must be there. `mishaps` happen to its events.
     pub async fn start(
         app: &App,
         fleet: &Fleet,
         services: Services,
         backoff: Backoff,
+        mishaps: Option<Mishaps>,
         metrics: &Metrics,
     ) -> Result<Self, SourceError> {
         let stop = watch::Sender::new(false);
@@ -131,18 +135,14 @@ impl EventSources {
             tasks: Mutex::default(),
         };
         for function in &app.functions {
-            let target = Target {
-                name: &function.name,
-                rules: function.async_invocations,
-                invoke: Arc::new(FleetFunction {
-                    fleet: fleet.clone(),
-                    name: function.name.clone(),
-                    arn: fleet.arn(&function.name).unwrap_or_default().to_owned(),
-                }),
-                fleet,
-                metrics,
-                backoff,
+            let name = &function.name;
+            let arn = fleet.arn(name).unwrap_or_default().to_owned();
+            let of_fleet = FleetFunction { fleet: fleet.clone(), name: name.clone(), arn };
+            let invoke: Arc<dyn Invoke> = match mishaps.clone() {
+                None => Arc::new(of_fleet),
+                Some(mishaps) => Arc::new(Unlucky { function: of_fleet, name: name.clone(), mishaps }),
             };
+            let target = Target { name, rules: function.async_invocations, invoke, fleet, metrics, backoff };
             for event in &function.events {
                 match event {
                     Event::Kafka(source) if source.enabled => sources.start_kafka(&target, source).await?,

@@ -1,5 +1,6 @@
 //! Brings back what ended in a dead-letter queue: messages to their own queue, as `StartMessageMoveTask` does, and
-//! records, which are read from the topic once more and handed to the function that gave them up.
+//! records, which are read from the topic once more. Here they are handed to the function that gave them up; in the cloud,
+//! where only the event source invokes it so, they are appended to the topic.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,12 +9,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use anyhow::{Context as _, bail};
+use futures::TryFutureExt as _;
+use krafka::producer::Producer;
+
 use super::{
+    Broker,
     batches::Batches,
     failure_document::FailureDocument,
     kafka_event::{self, Report},
-    log::{Record, RecordLog},
-    queue::{Message, Queue, QueueError},
+    log::{self, Record, RecordLog},
+    queue::{Queue, QueueError},
 };
 
 /// What a redrive did.
@@ -30,7 +36,7 @@ pub struct Redriven {
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Moves every message of `from` to `to`.
-pub(super) async fn messages(from: &dyn Queue, to: &dyn Queue) -> Result<Redriven, QueueError> {
+pub(crate) async fn messages(from: &dyn Queue, to: &dyn Queue) -> Result<Redriven, QueueError> {
     let mut redriven = Redriven::default();
     loop {
         let messages = from.receive(10, SILENCE).await?;
@@ -52,6 +58,47 @@ pub(super) async fn records<L: RecordLog>(
     log: &L,
     batches: &Batches,
 ) -> Result<Redriven, QueueError> {
+    letters(from, |body| record_batch(body, log, batches)).await
+}
+
+/// Appends the records of every document of `from` to their topic, behind the others. Each consumer gets them, and does
+/// what it has not done.
+pub(crate) async fn append(from: &dyn Queue, broker: &Broker, topic: &str) -> anyhow::Result<Redriven> {
+    let producer = broker.kafka.producer().build().await?;
+    let append = |body| append_batch(body, broker, &producer, topic).map_err(|error| format!("{error:#}"));
+    let redriven = letters(from, append);
+    Ok(redriven.await?)
+}
+
+async fn append_batch(body: String, broker: &Broker, producer: &Producer, topic: &str) -> anyhow::Result<()> {
+    let document: FailureDocument = serde_json::from_str(&body).context("it is no such document")?;
+    for (of, partition, first, last) in document.batch.ranges().context("its offsets are none")? {
+        if of != topic {
+            bail!("its topic is {of}, and not {topic}");
+        }
+        let records = log::read(broker, topic, partition, first, last).await?;
+        let missing = usize::try_from(last - first + 1)?.saturating_sub(records.len());
+        for record in records {
+            let value = record.value.context("a record has no value")?;
+            let again = krafka::Record::new(topic, value);
+            let again = match record.key {
+                Some(key) => again.key(key),
+                None => again,
+            };
+            let _ = producer.send(again).await?;
+        }
+        if missing > 0 {
+            bail!("{missing} of its records are not in the topic any more");
+        }
+    }
+    Ok(())
+}
+
+/// Handles every message of `from`, and deletes those that are done.
+async fn letters<F: Future<Output = Result<(), String>>>(
+    from: &dyn Queue,
+    handle: impl Fn(String) -> F,
+) -> Result<Redriven, QueueError> {
     let mut redriven = Redriven::default();
     let mut kept = BTreeSet::new();
     loop {
@@ -63,7 +110,7 @@ pub(super) async fn records<L: RecordLog>(
         }
         for message in messages.into_iter().filter(|message| !kept.contains(&message.id)).collect::<Vec<_>>()
         {
-            match record_batch(&message, log, batches).await {
+            match handle(message.body).await {
                 Ok(()) => {
                     from.delete(vec![message.receipt]).await?;
                     redriven.moved += 1;
@@ -79,9 +126,9 @@ pub(super) async fn records<L: RecordLog>(
 
 /// Hands the records of a document to the function. An error is that not all of them were handled: some failed once more,
 /// or are no longer there. Those that are there are handled all the same, and once more with the next redrive.
-async fn record_batch<L: RecordLog>(message: &Message, log: &L, batches: &Batches) -> Result<(), String> {
+async fn record_batch<L: RecordLog>(body: String, log: &L, batches: &Batches) -> Result<(), String> {
     let document: FailureDocument =
-        serde_json::from_str(&message.body).map_err(|error| format!("it is no such document: {error}"))?;
+        serde_json::from_str(&body).map_err(|error| format!("it is no such document: {error}"))?;
     let ranges = document.batch.ranges().ok_or("its offsets are none")?;
     let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
     let mut missing = 0;

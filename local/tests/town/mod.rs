@@ -7,6 +7,8 @@ pub(crate) mod another;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use krafka::admin::{ListOffsetsOptions, OffsetSpec, TopicPartition};
 use local::{
     api_client::{ApiClient, Person, text},
     stack::{Options, Stack},
@@ -34,8 +36,11 @@ impl Town {
     /// With other values of the template's parameters.
     pub(crate) async fn with(parameters: &[(&str, String)]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        let stack = Stack::start(Options { parameters, ..Options::in_memory() });
-        let stack = stack.await.expect("the stack starts");
+        Self::start(Options { parameters, ..Options::in_memory() }).await
+    }
+
+    pub(crate) async fn start(options: Options) -> Self {
+        let stack = Stack::start(options).await.expect("the stack starts");
         let api = ApiClient::new(stack.base_url());
         Self { stack, api }
     }
@@ -103,6 +108,35 @@ impl Town {
         assert_eq!(put.status, 201, "{}", put.body);
         assert!(person.api.timeline().await.unwrap().is_empty());
         person
+    }
+
+    /// The key and the value of every record that is in the topic now.
+    pub(crate) async fn whole_topic(&self) -> Vec<(Bytes, Bytes)> {
+        let kafka = self.stack.kafka();
+        let producer = kafka.producer().build().await.unwrap();
+        let partitions = producer.partitions_for("posts").await.unwrap();
+        let partitions: Vec<_> = partitions.iter().map(|info| info.partition).collect();
+        let latest =
+            partitions.iter().map(|number| (TopicPartition::new("posts", *number), OffsetSpec::Latest));
+        let ends = kafka.admin().list_offsets(latest, ListOffsetsOptions::default()).await.unwrap();
+        let consumer = kafka.consumer_without_group().build().await.unwrap();
+        consumer.assign("posts", partitions.clone()).await.unwrap();
+        for partition in partitions {
+            consumer.seek_to_beginning("posts", partition).await.unwrap();
+        }
+        let mut records = Vec::new();
+        for (partition, end) in ends {
+            let end = end.unwrap().offset;
+            while consumer.position("posts", partition.partition).await.unwrap_or(0) < end {
+                records.extend(consumer.poll(Duration::from_millis(500)).await.unwrap());
+            }
+        }
+        records.into_iter().map(|record| (record.key.unwrap(), record.value.unwrap())).collect()
+    }
+
+    /// Speaks to the queues.
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.stack.endpoints().sdk_config("SQS"))
     }
 
     pub(crate) async fn down(self) {

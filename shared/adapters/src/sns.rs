@@ -4,6 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sns::{
     Client,
+    config::{
+        Builder,
+        interceptors::InterceptorContext,
+        retry::{ClassifyRetry, RetryAction},
+    },
+    error::{ProvideErrorMetadata, SdkError},
     operation::{create_platform_endpoint::CreatePlatformEndpointError, publish::PublishError},
     types::MessageAttributeValue,
 };
@@ -47,7 +53,7 @@ impl SnsPushGateway {
         fcm_application: impl Into<String>,
     ) -> Self {
         Self {
-            client: Client::new(config),
+            client: Client::from_conf(Builder::from(config).retry_classifier(ThrottlingIsNotRetried).build()),
             apns_application: apns_application.into(),
             fcm_application: fcm_application.into(),
         }
@@ -69,7 +75,7 @@ impl SnsPushGateway {
             .attributes("Enabled", "true")
             .attributes("Token", token)
             .attributes("CustomUserData", user_data);
-        request.send().await.map_err(failed(SERVICE))?;
+        request.send().await.map_err(refused)?;
         Ok(())
     }
 }
@@ -97,14 +103,14 @@ impl PushGateway for SnsPushGateway {
                     match existing_endpoint(message) {
                         Some(arn) => arn,
                         None if is_bad_token(message) => return Err(device::bad_token().into()),
-                        None => return Err(failed(SERVICE)(error)),
+                        None => return Err(refused(error)),
                     }
                 }
                 // There is no such platform application: a deployment may do without one of the platforms.
                 Some(CreatePlatformEndpointError::NotFoundException(_)) => {
                     return Err(device::no_platform().into());
                 }
-                _ => return Err(failed(SERVICE)(error)),
+                _ => return Err(refused(error)),
             },
         };
         // The token is known with other attributes: it was another's, or it was switched off.
@@ -115,7 +121,7 @@ impl PushGateway for SnsPushGateway {
     async fn unregister(&self, endpoint: &Endpoint) -> Result<()> {
         // Succeeds also where there is none.
         let request = self.client.delete_endpoint().endpoint_arn(&endpoint.0);
-        request.send().await.map_err(failed(SERVICE))?;
+        request.send().await.map_err(refused)?;
         Ok(())
     }
 
@@ -172,9 +178,46 @@ impl SnsPushGateway {
             {
                 Ok(Published::EndpointMissing)
             }
-            _ => Err(failed(SERVICE)(error)),
+            _ => Err(refused(error)),
         }
     }
+}
+
+/// Who is throttled and asks again at once is throttled again, and holds up the worker. The pushes are put off instead,
+/// which costs nothing meanwhile. All else is retried as the SDK does.
+#[derive(Debug)]
+struct ThrottlingIsNotRetried;
+
+impl ClassifyRetry for ThrottlingIsNotRetried {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error =
+            context.output_or_error().and_then(Result::err).and_then(|error| error.as_operation_error());
+        let code =
+            error.and_then(|error| error.downcast_ref::<PublishError>()).and_then(ProvideErrorMetadata::code);
+        let status = context.response().map(|response| response.status().as_u16());
+        if is_throttling(code, status) { RetryAction::RetryForbidden } else { RetryAction::NoActionIndicated }
+    }
+
+    fn name(&self) -> &'static str {
+        "throttling is not retried"
+    }
+}
+
+/// Why SNS did not do what it was asked.
+fn refused<E: ProvideErrorMetadata + std::error::Error + 'static>(error: SdkError<E>) -> Error {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    if is_throttling(error.code(), status) {
+        tracing::warn!(code = error.code(), "SNS takes no more just now");
+        return Error::Throttled { service: SERVICE };
+    }
+    failed(SERVICE)(error)
+}
+
+/// SNS says 400 and `Throttling: Rate exceeded` (<https://github.com/amzn/smoke-aws/pull/149>); its API reference has
+/// `ThrottlingException` with 400 among the common errors, and `Throttled` with 429 for some operations.
+fn is_throttling(code: Option<&str>, status: Option<u16>) -> bool {
+    status == Some(429)
+        || matches!(code, Some("Throttling" | "ThrottlingException" | "Throttled" | "ThrottledException"))
 }
 
 /// `Invalid parameter: Token Reason: Endpoint arn:aws:sns:… already exists with the same Token, but different attributes.`

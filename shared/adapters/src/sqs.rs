@@ -14,6 +14,7 @@ use tocsin_domain::{
     ids::PostId,
     password_reset::{ResetQueue, ResetRequest},
     push::{PushJob, PushQueue},
+    push_turn::{PushTurn, PushTurns},
     reaction::{CountJob, ReactionQueue},
 };
 
@@ -45,6 +46,35 @@ impl SqsPushQueue {
 impl PushQueue for SqsPushQueue {
     async fn enqueue(&self, jobs: &[PushJob]) -> Result<()> {
         send_all(&self.client, &self.url, "the push queue", jobs).await
+    }
+}
+
+impl PushTurns for SqsPushQueue {
+    async fn put_off(&self, turn: &PushTurn, pause: Duration) -> Result<()> {
+        let body = serde_json::to_string(turn).map_err(|error| Error::unreadable("a job", error))?;
+        let message = self.client.send_message().queue_url(&self.url).message_body(body);
+        let message = message.delay_seconds(i32::try_from(pause.as_secs()).unwrap_or(i32::MAX));
+        message.send().await.map_err(failed("the push queue"))?;
+        Ok(())
+    }
+}
+
+/// The queues that `deliver-push` consumes.
+#[derive(Clone, Debug)]
+pub struct SqsPushQueues {
+    /// Of the audiences that are told at once.
+    pub prompt: SqsPushQueue,
+    /// Of the rest of large audiences.
+    pub bulk: SqsPushQueue,
+}
+
+impl SqsPushQueues {
+    /// The queue of this ARN.
+    #[must_use]
+    pub fn of(&self, arn: &str) -> &SqsPushQueue {
+        // Both end with its name.
+        let name = |address: &str, separator| address.rsplit(separator).next().map(str::to_owned);
+        if name(arn, ':') == name(&self.bulk.url, '/') { &self.bulk } else { &self.prompt }
     }
 }
 

@@ -16,8 +16,8 @@ use tocsin_domain::{
     large_audience::LargeKeys as _,
     post::{Post, Severity},
     post_edit::{Edit, FieldChange},
-    post_log::PostChange,
-    posts::Posts as _,
+    post_log::{Deletion, PostChange},
+    posts::{PostEditor as _, Posts as _},
     subscription::{Subscription, SubscriptionEditor as _, Wish},
     time::{self, Timestamp},
     timeline::{self, Reading},
@@ -59,20 +59,46 @@ impl Town {
         }
     }
 
-    /// The whole timeline of a reader, by pages of `limit`, each full unless it is the last.
+    /// The whole timeline of a reader, by pages of `limit`.
     async fn read(&self, reader: UserId, limit: usize) -> Vec<PostId> {
+        let (mut ids, mut before) = (Vec::new(), None);
+        loop {
+            let (page, next) = self.page(reader, before, limit).await;
+            ids.extend(page);
+            let Some(next) = next else { return ids };
+            before = Some(next);
+        }
+    }
+
+    /// A page of a reader's timeline, full unless it is the last, and where the next one begins.
+    async fn page(
+        &self,
+        reader: UserId,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> (Vec<PostId>, Option<Cursor>) {
         let Self { subscriptions, stored, cache, timelines, hidden_cache, hidden, .. } = self;
         let (index, posts, large) = (stored, stored, subscriptions);
         let reading = Reading { timelines, subscriptions, large, index, cache, posts, hidden_cache, hidden };
-        let (mut ids, mut before) = (Vec::new(), None);
-        loop {
-            let limit = Limit::parse(&limit.to_string()).unwrap();
-            let page = reading.page(reader, before, limit, time::now()).await.unwrap();
-            ids.extend(page.items.iter().map(|item| item.post.post_id));
-            let Some(cursor) = page.next_cursor else { return ids };
-            assert_eq!(page.items.len(), limit.get(), "a page is full unless it is the last");
-            before = Some(Cursor::decode(&cursor, timeline::scope(reader)).unwrap());
-        }
+        let limit = Limit::parse(&limit.to_string()).unwrap();
+        let page = reading.page(reader, before, limit, time::now()).await.unwrap();
+        let ids = page.items.iter().map(|item| item.post.post_id).collect();
+        let Some(cursor) = page.next_cursor else { return (ids, None) };
+        assert_eq!(page.items.len(), limit.get(), "a page is full unless it is the last");
+        (ids, Some(Cursor::decode(&cursor, timeline::scope(reader)).unwrap()))
+    }
+
+    /// What a reader's timeline should have now, of these posts: the newest first.
+    async fn expected(&self, reader: UserId, wished: &[(UserId, Wish)], ids: &[PostId]) -> Vec<PostId> {
+        let mut posts = self.stored.get(ids).await.unwrap();
+        let now = time::now();
+        posts.retain(|post| {
+            let matches = wished.iter().any(|(user, wish)| *user == reader && wish.matches(post));
+            matches && tocsin_domain::posts::is_listed(post, now)
+        });
+        let mut expected: Vec<_> = posts.iter().map(|post| post.post_id).collect();
+        expected.sort_unstable_by(|a, b| b.cmp(a));
+        expected
     }
 }
 
@@ -89,8 +115,8 @@ enum Event {
     Large(Index, u64),
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    let change = prop_oneof![
+fn change() -> impl Strategy<Value = FieldChange> {
+    prop_oneof![
         prop::sample::select(vec!["fire", "flood"])
             .prop_map(|name| FieldChange::Category(fixtures::category(name))),
         prop::sample::select(vec![Severity::Minor, Severity::Extreme]).prop_map(FieldChange::Severity),
@@ -100,11 +126,14 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|area| FieldChange::Area(Some(area))),
         Just(FieldChange::Area(None)),
         any::<bool>().prop_map(FieldChange::Withheld),
-    ];
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (1usize..6).prop_map(Event::Load),
         3 => (any::<Index>(), 1usize..8).prop_map(|(reader, limit)| Event::Read(reader, limit)),
-        1 => (any::<Index>(), change).prop_map(|(post, change)| Event::Edit(post, change)),
+        1 => (any::<Index>(), change()).prop_map(|(post, change)| Event::Edit(post, change)),
         1 => (any::<Index>(), prop::sample::select(vec![0u64, 2, 10])).prop_map(|(key, days)| Event::Large(key, days)),
     ]
 }
@@ -180,13 +209,114 @@ proptest! {
 
 async fn assert_reads(town: &Town, reader: UserId, wished: &[(UserId, Wish)], loaded: &[Post], limit: usize) {
     let ids: Vec<_> = loaded.iter().map(|post| post.post_id).collect();
-    let mut posts = town.stored.get(&ids).await.unwrap();
-    let now = time::now();
-    posts.retain(|post| {
-        let matches = wished.iter().any(|(user, wish)| *user == reader && wish.matches(post));
-        matches && tocsin_domain::posts::is_listed(post, now)
-    });
-    let mut expected: Vec<_> = posts.iter().map(|post| post.post_id).collect();
-    expected.sort_unstable_by(|a, b| b.cmp(a));
+    let expected = town.expected(reader, wished, &ids).await;
     assert_eq!(town.read(reader, limit).await, expected);
+}
+
+/// What happens between two pages.
+#[derive(Clone, Debug)]
+enum Meanwhile {
+    Arrives(Post),
+    Changes(Index, FieldChange),
+    IsDeleted(Index),
+    /// Redis is flushed.
+    Flush,
+    /// The reader looks at their first page on another device, which rebuilds the timeline if it is not cached.
+    LooksElsewhere,
+}
+
+fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+    prop_oneof![
+        3 => fixtures::any_post().prop_map(Meanwhile::Arrives),
+        3 => (any::<Index>(), change()).prop_map(|(post, change)| Meanwhile::Changes(post, change)),
+        1 => any::<Index>().prop_map(Meanwhile::IsDeleted),
+        1 => Just(Meanwhile::Flush),
+        1 => Just(Meanwhile::LooksElsewhere),
+    ]
+}
+
+impl Town {
+    async fn happens(
+        &mut self,
+        meanwhile: Meanwhile,
+        reader: UserId,
+        ids: &mut Vec<PostId>,
+        capacity: usize,
+    ) {
+        match meanwhile {
+            Meanwhile::Arrives(post) => {
+                // Now, whatever time it was made up with.
+                let post = Post { post_id: PostId::new(time::now()), ..post };
+                ids.push(post.post_id);
+                self.load(&[PostChange::Created(Box::new(post))]).await;
+            }
+            Meanwhile::Changes(post, change) => {
+                let Some(post) = self.stored.get(&[*post.get(ids)]).await.unwrap().pop() else { return };
+                self.load(&[PostChange::Edited(Edit::new(&post, vec![change], time::now()))]).await;
+            }
+            Meanwhile::IsDeleted(post) => {
+                let deletion = Deletion { post_id: *post.get(ids), deleted_at: time::now() };
+                self.stored.remove(&deletion).await.unwrap();
+                self.load(&[PostChange::Deleted(deletion)]).await;
+            }
+            Meanwhile::Flush => {
+                self.cache = MemoryPostCache::default();
+                self.timelines = MemoryTimelines::over(&self.cache).with_capacity(capacity);
+                self.hidden_cache = MemoryHiddenCache::default();
+            }
+            Meanwhile::LooksElsewhere => drop(self.page(reader, None, 3).await),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn who_pages_through_a_timeline_misses_nothing_that_stays_and_sees_nothing_twice(
+        wishes in prop::collection::vec(fixtures::any_wish(), 1..8),
+        posts in prop::collection::vec(fixtures::any_post(), 5..40),
+        between in prop::collection::vec(prop::collection::vec(meanwhile(), 0..4), 40),
+        (limit, capacity) in (1usize..6, 2usize..20),
+        (large_key, part) in (0usize..4, 1usize..8),
+    ) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let cache = MemoryPostCache::default();
+            let timelines = MemoryTimelines::over(&cache).with_capacity(capacity);
+            let mut town =
+                Town { cache, timelines, sizes: Some(Sizes { large_key, part }), ..Town::default() };
+            let reader = fixtures::user();
+            let mut wished = Vec::new();
+            for wish in wishes {
+                let keys = audience::keys_of(&wish);
+                let subscription = fixtures::subscription(wish.clone());
+                town.subscriptions.add(reader, &subscription, &keys).await.unwrap();
+                wished.push((reader, wish));
+            }
+            let created = posts.iter().cloned().map(|post| PostChange::Created(Box::new(post)));
+            town.load(&created.collect::<Vec<_>>()).await;
+            let mut ids: Vec<_> = posts.iter().map(|post| post.post_id).collect();
+
+            let mut stays = town.expected(reader, &wished, &ids).await;
+            let (mut seen, mut before) = (Vec::new(), None);
+            for meanwhile in between.into_iter().chain(std::iter::repeat(Vec::new())) {
+                let (page, next) = town.page(reader, before, limit).await;
+                let there = town.expected(reader, &wished, &ids).await;
+                prop_assert!(page.iter().all(|id| there.contains(id)), "{page:?} of {there:?}");
+                stays.retain(|id| there.contains(id));
+                seen.extend(page);
+                let Some(next) = next else { break };
+                before = Some(next);
+                for one in meanwhile {
+                    town.happens(one, reader, &mut ids, capacity).await;
+                    let there = town.expected(reader, &wished, &ids).await;
+                    stays.retain(|id| there.contains(id));
+                }
+            }
+            prop_assert!(seen.is_sorted_by(|newer, older| newer > older), "in order, and once each: {seen:?}");
+            let missed: Vec<_> = stays.iter().filter(|id| !seen.contains(id)).collect();
+            prop_assert!(missed.is_empty(), "{missed:?} are not among {seen:?}");
+            Ok(())
+        })?;
+    }
 }

@@ -177,9 +177,12 @@ impl Town {
     }
 }
 
-const MUTED: Tally = Tally { pushed: 0, refused: 0, done: 0, muted: 1, held: 0, failed: 0 };
-const HELD: Tally = Tally { pushed: 0, refused: 0, done: 0, muted: 0, held: 1, failed: 0 };
-const RUNG: Tally = Tally { pushed: 1, refused: 0, done: 0, muted: 0, held: 0, failed: 0 };
+const MUTED: Tally =
+    Tally { pushed: 0, refused: 0, done: 0, muted: 1, held: 0, failed: 0, put_off: Vec::new() };
+const HELD: Tally =
+    Tally { pushed: 0, refused: 0, done: 0, muted: 0, held: 1, failed: 0, put_off: Vec::new() };
+const RUNG: Tally =
+    Tally { pushed: 1, refused: 0, done: 0, muted: 0, held: 0, failed: 0, put_off: Vec::new() };
 
 #[tokio::test]
 async fn each_mistake_is_named() {

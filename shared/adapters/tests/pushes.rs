@@ -116,8 +116,10 @@ impl PushGateway for Town {
     }
 }
 
-const GONE: Tally = Tally { pushed: 0, refused: 1, done: 0, muted: 0, held: 0, failed: 0 };
-const RUNG: Tally = Tally { pushed: 1, refused: 0, done: 0, muted: 0, held: 0, failed: 0 };
+const GONE: Tally =
+    Tally { pushed: 0, refused: 1, done: 0, muted: 0, held: 0, failed: 0, put_off: Vec::new() };
+const RUNG: Tally =
+    Tally { pushed: 1, refused: 0, done: 0, muted: 0, held: 0, failed: 0, put_off: Vec::new() };
 
 #[tokio::test]
 async fn what_its_owner_does_to_a_device_holds() {

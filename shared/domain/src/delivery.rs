@@ -3,7 +3,11 @@
 //! A job names a post, and not what it says: that is looked up when its turn comes, so that nobody is told of what was
 //! deleted, has ended, or is by somebody hidden by then.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, future::try_join, stream};
 
@@ -58,7 +62,7 @@ pub struct Delivery<'a, C, P, H, S, Q, D, G, R, I> {
 }
 
 /// What became of a job's pushes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Sent now.
     pub pushed: usize,
@@ -72,6 +76,8 @@ pub struct Tally {
     pub held: usize,
     /// To be tried again.
     pub failed: usize,
+    /// Those for whom the gateway takes no more just now: for some of their devices, or for all.
+    pub put_off: Vec<PushRecipient>,
 }
 
 /// Why a job is not done, and nobody of it told.
@@ -95,7 +101,8 @@ where
     I: Inboxes,
 {
     /// Sends a job's pushes, and adds each to its recipient's inbox, also of who has no device. One that fails does not
-    /// hold up the others; the job is done when none failed. Where the news is old, or holds no longer, or the post is gone,
+    /// hold up the others; the job is done when none failed, and nobody is put off. Where the gateway takes no more, it is
+    /// not asked for the others of the job. Where the news is old, or holds no longer, or the post is gone,
     /// nobody is told of it any more, and nothing is kept of that.
     pub async fn deliver(&self, job: &PushJob, now: Timestamp) -> Tally {
         let count = job.recipients.len();
@@ -114,7 +121,8 @@ where
                 return Tally { failed: count, ..Tally::default() };
             }
         };
-        let news = Told { job, post: &post, time_to_live, now };
+        let throttled = AtomicBool::new(false);
+        let news = Told { job, post: &post, time_to_live, now, throttled: &throttled };
         let one = |(recipient, preferences): (PushRecipient, Preferences)| async move {
             self.tell(news, recipient, &preferences).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, user_id = %recipient.user_id, "a recipient cannot be told");
@@ -163,7 +171,10 @@ where
 
     /// Tells one person: by their phones, or when it is quiet no more, or in their inbox alone.
     async fn tell(&self, told: Told<'_>, to: PushRecipient, preferences: &Preferences) -> Result<Tally> {
-        let Told { job, post, now, .. } = told;
+        let Told { job, post, now, throttled, .. } = told;
+        if throttled.load(Ordering::Relaxed) {
+            return Ok(Tally { put_off: vec![to], ..Tally::default() });
+        }
         let mut devices = self.devices.of(to.user_id).await?;
         // A phone is not told of what happened before it was there: the log can be replayed long after.
         devices.retain(|device| device.created_at <= job.told_at);
@@ -214,9 +225,13 @@ where
 
     /// Rings a person's devices. One that fails does not hold up the others.
     async fn ring_all(&self, told: Told<'_>, to: PushRecipient, devices: Vec<Device>) -> Tally {
-        let Told { job, post, time_to_live, now } = told;
+        let Told { job, post, time_to_live, now, throttled } = told;
         let (mut tally, mut became) = (Tally::default(), None);
         for device in devices {
+            if throttled.load(Ordering::Relaxed) {
+                tally.put_off = vec![to];
+                break;
+            }
             let push = Push { post: post.clone(), news: job.news, because: to.because, time_to_live };
             match self.ring(push, to.user_id, &device, now).await {
                 Ok(Some(outcome)) => {
@@ -225,6 +240,10 @@ where
                     became = became.filter(|other: &Outcome| other.has_rung()).or(Some(outcome));
                 }
                 Ok(None) => tally.done += 1,
+                Err(Error::Throttled { .. }) => {
+                    throttled.store(true, Ordering::Relaxed);
+                    tally.put_off = vec![to];
+                }
                 Err(error) => {
                     tracing::warn!(%error, user_id = %to.user_id, device_id = %device.device_id, "a push failed");
                     tally.failed += 1;
@@ -281,6 +300,8 @@ struct Told<'a> {
     post: &'a Post,
     time_to_live: Duration,
     now: Timestamp,
+    /// Whether the gateway has said that it takes no more.
+    throttled: &'a AtomicBool,
 }
 
 /// What is sent to a device.
@@ -347,7 +368,7 @@ async fn publish(gateway: &impl PushGateway, device: &Device, message: &Message)
 }
 
 impl Tally {
-    const fn plus(self, other: Self) -> Self {
+    fn plus(self, other: Self) -> Self {
         Self {
             pushed: self.pushed + other.pushed,
             refused: self.refused + other.refused,
@@ -355,6 +376,7 @@ impl Tally {
             muted: self.muted + other.muted,
             held: self.held + other.held,
             failed: self.failed + other.failed,
+            put_off: [self.put_off, other.put_off].concat(),
         }
     }
 }

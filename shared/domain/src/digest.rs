@@ -57,6 +57,9 @@ const TIME_TO_LIVE_SECONDS: u64 = 24 * 60 * 60;
 /// How many reservations, or records, are made at once.
 const CONCURRENT: usize = 16;
 
+/// How long a digest waits for which the gateway takes no more just now, in seconds: two minutes.
+const PUT_OFF_SECONDS: u64 = 2 * 60;
+
 /// The ports of [`Digesting::deliver`].
 #[derive(Debug)]
 pub struct Digesting<'a, P, H, O, F, D, G, R, I> {
@@ -90,7 +93,8 @@ where
     I: Inboxes,
 {
     /// Sends what is held for a person, unless it is quiet (again): then it is due when that ends. Answers how many pushes
-    /// were sent. If one fails, what is held stays, for another try to send what is left.
+    /// were sent. If one fails, what is held stays, for another try to send what is left;
+    /// so it does where the gateway takes no more just now, and is due again in some minutes.
     pub async fn deliver(&self, job: DigestJob, now: Timestamp) -> Result<usize> {
         let owner = job.user_id;
         let mut sent = 0;
@@ -104,7 +108,13 @@ where
                 self.held.reschedule(owner, until).await?;
                 return Ok(sent);
             }
-            sent += self.tell(owner, &preferences, &held, now).await?;
+            match self.tell(owner, &preferences, &held, now).await {
+                Err(Error::Throttled { .. }) => {
+                    self.held.reschedule(owner, time::after(now, PUT_OFF_SECONDS)).await?;
+                    return Ok(sent);
+                }
+                told => sent += told?,
+            }
             self.held.remove(owner, &held).await?;
             // What was held meanwhile is due by itself.
             if held.len() < MOST_POSTS {

@@ -26,6 +26,12 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// A service takes no more just now. Worth another try, but not at once.
+    #[error("{service} takes no more just now")]
+    Throttled {
+        /// The port that refused: `the push gateway`.
+        service: &'static str,
+    },
     /// Something stored or sent cannot be read: another try will not help.
     #[error("unreadable {what}: {cause}")]
     Unreadable {

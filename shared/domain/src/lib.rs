@@ -49,6 +49,7 @@ pub mod preferences;
 pub mod profile_image;
 pub mod profile_patch;
 pub mod push;
+pub mod push_turn;
 pub mod quiet_hours;
 pub mod rate_limit;
 pub mod reaction;

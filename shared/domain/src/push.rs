@@ -142,9 +142,9 @@ pub trait PushGateway: Sync {
     ) -> impl Future<Output = Result<Endpoint>> + Send;
     /// Removes an endpoint.
     fn unregister(&self, endpoint: &Endpoint) -> impl Future<Output = Result<()>> + Send;
-    /// Sends a push. An error is worth another try.
+    /// Sends a push. An error is worth another try; [`crate::Error::Throttled`] is worth one later.
     fn publish(&self, device: &Device, push: &Push) -> impl Future<Output = Result<Published>> + Send;
-    /// Sends a digest. An error is worth another try.
+    /// Sends a digest. An error is worth another try; [`crate::Error::Throttled`] is worth one later.
     fn publish_digest(
         &self,
         device: &Device,

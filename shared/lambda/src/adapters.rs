@@ -16,7 +16,10 @@ use tocsin_adapters::{
     s3::{S3ImageStore, S3ImageUploads},
     ses::SesMailer,
     sns::SnsPushGateway,
-    sqs::{SqsDepartureQueue, SqsDigestQueue, SqsPushQueue, SqsReactionQueue, SqsResetQueue, SqsStepQueue},
+    sqs::{
+        SqsDepartureQueue, SqsDigestQueue, SqsPushQueue, SqsPushQueues, SqsReactionQueue, SqsResetQueue,
+        SqsStepQueue,
+    },
 };
 use tocsin_domain::person::ProfileImageUrls;
 
@@ -220,6 +223,15 @@ impl Setting for SqsPushQueue {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         let url = environment.required("PUSH_QUEUE_URL")?;
         Some(Self::new(&environment.shared(aws_config), url))
+    }
+}
+
+impl Setting for SqsPushQueues {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let prompt = SqsPushQueue::read(environment);
+        let bulk = environment.required("BULK_PUSH_QUEUE_URL")?;
+        let bulk = SqsPushQueue::new(&environment.shared(aws_config), bulk);
+        Some(Self { prompt: prompt?, bulk })
     }
 }
 

@@ -234,11 +234,11 @@ async fn attempt(
     answers
 }
 
-/// Hands each message of a batch of a queue to `handle`, all at once.
+/// Hands each message of a batch of a queue to `handle`, with the queue's ARN, all at once.
 pub async fn messages<T: DeserializeOwned>(
     event: SqsEvent,
     deadline: Deadline,
-    handle: impl AsyncFn(T) -> Result<()>,
+    handle: impl AsyncFn(T, &str) -> Result<()>,
 ) -> SqsBatchResponse {
     let each = event.records.into_iter().map(|message| one_message(message, deadline, &handle));
     let outcomes = join_all(each).await;
@@ -249,15 +249,16 @@ pub async fn messages<T: DeserializeOwned>(
 
 /// Handles one message; answers its id if it failed.
 async fn one_message<T: DeserializeOwned>(
-    message: SqsMessage,
+    mut message: SqsMessage,
     deadline: Deadline,
-    handle: &impl AsyncFn(T) -> Result<()>,
+    handle: &impl AsyncFn(T, &str) -> Result<()>,
 ) -> Option<String> {
+    let queue = message.event_source_arn.take().unwrap_or_default();
     let (job, message_id) = match job(message) {
         Ok(read) => read,
         Err(message_id) => return Some(message_id),
     };
-    let is_done = done(job, deadline, handle, 1).await;
+    let is_done = done(job, deadline, &async |job| handle(job, &queue).await, 1).await;
     (!is_done).then_some(message_id)
 }
 
@@ -486,7 +487,7 @@ mod tests {
         assert_eq!(serde_json::to_value(answer.await).unwrap(), failures(&[("posts-0", last)]));
         let records: Vec<_> = ["1", "2"].map(|n| json!({"messageId": n, "body": n})).into();
         let event = serde_json::from_value(json!({"Records": records})).unwrap();
-        let answer = messages(event, within(200), async |number: u32| {
+        let answer = messages(event, within(200), async |number: u32, _| {
             if number == 2 {
                 std::future::pending::<()>().await;
             }
@@ -505,10 +506,12 @@ mod tests {
 
     #[tokio::test]
     async fn messages_fail_one_by_one() {
-        let message = |id: &str, body: &str| json!({"messageId": id, "body": body});
+        let arn = "arn:aws:sqs:eu-north-1:1:pushes";
+        let message = |id: &str, body: &str| json!({"messageId": id, "body": body, "eventSourceARN": arn});
         let records = [message("1", "7"), message("2", "not a number"), message("3", "8"), message("4", "9")];
         let event = serde_json::from_value(json!({"Records": records})).unwrap();
-        let answer = messages(event, Deadline::default(), async |number: u32| {
+        let answer = messages(event, Deadline::default(), async |number: u32, queue| {
+            assert_eq!(queue, "arn:aws:sqs:eu-north-1:1:pushes");
             assert_ne!(number, 9, "the panic of the test");
             if number == 8 { Err(Error::unavailable("pushes", "down")) } else { Ok(()) }
         });

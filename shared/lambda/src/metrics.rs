@@ -27,6 +27,8 @@ pub enum Metric {
     PushesDelivered,
     /// Pushes that were not sent, for good.
     PushesRefused,
+    /// People whose pushes are put off, since the gateway takes no more.
+    PushesPutOff,
     /// People whose preferences muted a push.
     PushesMuted,
     /// People for whom a push is held until their quiet hours end.

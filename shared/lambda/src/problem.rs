@@ -34,16 +34,23 @@ pub fn response(error: &Error, request_id: &str) -> Response {
         Error::Refused(refusal) => refused(refusal, request_id),
         Error::Unavailable { service, cause } => {
             tracing::error!(service, cause = &**cause, "a service failed, and the request with it");
-            let detail = format!("try again in {RETRY_AFTER} seconds");
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            answer(status, "unavailable", &detail, request_id, &[])
-                .with("retry-after", RETRY_AFTER.to_string())
+            unavailable(request_id)
+        }
+        Error::Throttled { service } => {
+            tracing::error!(service, "a service takes no more, and the request with it failed");
+            unavailable(request_id)
         }
         Error::Unreadable { what, cause } => {
             tracing::error!(what, cause = &**cause, "something unreadable failed a request");
             internal(request_id)
         }
     }
+}
+
+fn unavailable(request_id: &str) -> Response {
+    let detail = format!("try again in {RETRY_AFTER} seconds");
+    answer(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &detail, request_id, &[])
+        .with("retry-after", RETRY_AFTER.to_string())
 }
 
 /// The answer where we do not know what happened: only the request id.

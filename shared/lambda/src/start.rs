@@ -65,9 +65,17 @@ pub fn changes<P: Setting>(handle: impl AsyncFn(&P, &[PostChange]) -> Vec<Result
 
 /// Consumes a queue: the handler is given one message at a time, several at once.
 pub fn messages<P: Setting, T: DeserializeOwned>(handle: impl AsyncFn(&P, T) -> Result<()>) -> ExitCode {
+    messages_of(async move |ports: &P, message: T, _: &str| handle(ports, message).await)
+}
+
+/// Consumes several queues: the handler is given one message at a time, with its queue's ARN, several at once.
+pub fn messages_of<P: Setting, T: DeserializeOwned>(
+    handle: impl AsyncFn(&P, T, &str) -> Result<()>,
+) -> ExitCode {
     run(&async move |ports: &P, event: SqsEvent, context: &Context| -> Result<SqsBatchResponse> {
-        let work =
-            batch::messages(event, Deadline::of(context), async |message: T| handle(ports, message).await);
+        let work = batch::messages(event, Deadline::of(context), async |message: T, queue: &str| {
+            handle(ports, message, queue).await
+        });
         Ok(work.instrument(logs::invocation(&context.request_id)).await)
     })
 }

@@ -35,9 +35,9 @@ async fn complete_google_sign_in(ports: &Ports, request: &Request) -> Result<Res
     let (attempt, outcome) = answered(ports, request).await?;
     let answer = match sign_in(ports, request, &attempt, &outcome).await {
         Ok(tokens) => Response::ok(&tokens)?,
+        Err(error @ Error::Refused(_)) => problem::response(&error, request.id()),
         // What failed on our side may be tried again with the same cookie.
-        Err(error @ (Error::Unavailable { .. } | Error::Unreadable { .. })) => return Err(error),
-        Err(error) => problem::response(&error, request.id()),
+        Err(error) => return Err(error),
     };
     // An attempt has one answer.
     Ok(answer.with_cookie(&outside::forgotten()))

@@ -1,5 +1,5 @@
 //! Consumes the queue of pushes: sends each job's, once to each device, and adds them to people's inboxes. A job of which
-//! some failed is tried again, for those alone.
+//! some failed is tried again, for those alone; those for whom SNS takes no more are put off.
 
 use std::process::ExitCode;
 
@@ -10,32 +10,43 @@ use tocsin_adapters::{
     },
     redis::RedisPostCache,
     sns::SnsPushGateway,
+    sqs::SqsPushQueues,
 };
-use tocsin_domain::{Error, Result, delivery::Delivery, push::PushJob, time};
+use tocsin_domain::{
+    Error, Result,
+    delivery::Delivery,
+    push_turn::{PushTurn, PushTurns as _},
+    time,
+};
 use tocsin_lambda::{
     metrics::{self, Metric},
     start,
 };
 
-type Ports = (Seen, Wishes, Phones, DeliveriesTable, NotificationsTable);
+type Ports = (Seen, Wishes, Phones, DeliveriesTable, NotificationsTable, SqsPushQueues);
 type Seen = (RedisPostCache, PostsTable, FriendshipsTable);
 type Wishes = (PreferencesTable, HeldPushesTable);
 type Phones = (DevicesTable, SnsPushGateway);
 
 fn main() -> ExitCode {
-    start::messages(deliver_push)
+    start::messages_of(deliver_push)
 }
 
-async fn deliver_push(all: &Ports, job: PushJob) -> Result<()> {
-    let (seen, (preferences, held), (devices, gateway), deliveries, inboxes) = all;
+async fn deliver_push(all: &Ports, turn: PushTurn, queue: &str) -> Result<()> {
+    let (seen, (preferences, held), (devices, gateway), deliveries, inboxes, queues) = all;
     let (cache, posts, hidden) = seen;
     let delivery =
         Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
-    let tally = delivery.deliver(&job, time::now()).await;
+    let tally = delivery.deliver(&turn.job, time::now()).await;
     metrics::count(Metric::PushesDelivered, tally.pushed);
     metrics::count(Metric::PushesRefused, tally.refused);
     metrics::count(Metric::PushesMuted, tally.muted);
     metrics::count(Metric::PushesHeld, tally.held);
+    metrics::count(Metric::PushesPutOff, tally.put_off.len());
+    if !tally.put_off.is_empty() {
+        let (turn, pause) = turn.next(tally.put_off);
+        queues.of(queue).put_off(&turn, pause).await?;
+    }
     if tally.failed > 0 {
         return Err(Error::unavailable("pushes", format!("{} of them failed", tally.failed)));
     }

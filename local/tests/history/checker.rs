@@ -1,0 +1,491 @@
+//! The promises, held against what happened: a pure function of a recorded history and of what everybody has at its end.
+//!
+//! - Every accepted post is in the timeline of each of its audience exactly once, as it was last changed, and in nobody
+//!   else's; what was deleted is in none.
+//! - It was pushed at least once to each device that should ring, never for what its owner did not ask for, and at most
+//!   once to each device.
+//!
+//! Between accepting and pushing a post may change, and then both is right: to have rung for what it was, and not to have.
+//! So a device *must* ring where that was so in every form that the post had since, and *may* where it was in one.
+//!
+//! "At least once" and "at most once" contradict each other where SNS takes a push and nobody learns it: its answer was
+//! lost, or who asked died before it was written down. There is no key by which SNS would tell a repetition. A bell that
+//! may not ring is worse than one that rings twice, whose second push takes the place of the first on the phone: so
+//! there at least once is kept. Each such case allows one more push of that news to that device, and nothing else does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    model::{Form, Reader, SEVERITIES, Status},
+    record::{Event, Fate},
+};
+
+/// What everybody has at the end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    /// Each reader's timeline, the newest first, by name.
+    pub(crate) timelines: BTreeMap<String, Vec<Seen>>,
+}
+
+/// A post, as somebody sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) post: String,
+    pub(crate) title: String,
+    pub(crate) severity: String,
+    pub(crate) status: String,
+    pub(crate) confirmations: usize,
+}
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Broken {
+    /// A post is missing from a timeline.
+    Lost { reader: String, post: String },
+    /// A post is in a timeline more than once.
+    Doubled { reader: String, post: String },
+    /// A post is in a timeline in which it should not be.
+    Uninvited { reader: String, post: String },
+    /// A timeline is not in the order of the posts' ids.
+    Disordered { reader: String },
+    /// A post is not as it was last changed.
+    Outdated { reader: String, post: String },
+    /// A device did not ring.
+    Silent { device: String, post: String, news: String },
+    /// A device rang again.
+    RangAgain { device: String, post: String, news: String },
+    /// A device rang for what its owner did not ask for.
+    Disturbed { device: String, post: String, news: String },
+}
+
+/// How long after SNS has answered it is written down that a device rang, on a busy machine.
+const WRITTEN_DOWN: Duration = Duration::from_secs(2);
+
+/// What became of a post.
+struct Life {
+    author: String,
+    forms: Vec<Form>,
+    deleted: bool,
+    confirmed_by: BTreeSet<String>,
+}
+
+/// A request to SNS.
+#[derive(Clone, Copy, Debug)]
+struct Ring {
+    asked: Duration,
+    answered: Duration,
+    fate: Fate,
+}
+
+/// The promises that were not kept.
+pub(crate) fn check(readers: &[Reader], events: &[(Duration, Event)], outcome: &Outcome) -> BTreeSet<Broken> {
+    let lives = lives(events);
+    let mut broken = BTreeSet::new();
+    for reader in readers {
+        broken.extend(check_timeline(reader, &lives, outcome));
+        broken.extend(check_pushes(reader, &lives, events));
+    }
+    for (_, event) in events {
+        if let Event::Read { reader, posts } = event {
+            broken.extend(doubled(reader, posts));
+        }
+    }
+    broken
+}
+
+fn lives(events: &[(Duration, Event)]) -> BTreeMap<String, Life> {
+    let mut lives = BTreeMap::new();
+    for (_, event) in events {
+        if let Event::Posted { post, author, form } = event {
+            let life = Life {
+                author: author.clone(),
+                forms: vec![form.clone()],
+                deleted: false,
+                confirmed_by: BTreeSet::new(),
+            };
+            lives.insert(post.clone(), life);
+        }
+    }
+    for (_, event) in events {
+        match event {
+            Event::Changed { post, form } => {
+                if let Some(life) = lives.get_mut(post) {
+                    life.forms.push(form.clone());
+                }
+            }
+            Event::Deleted { post } => {
+                if let Some(life) = lives.get_mut(post) {
+                    life.deleted = true;
+                }
+            }
+            Event::Confirmed { post, by } => {
+                if let Some(life) = lives.get_mut(post) {
+                    life.confirmed_by.insert(by.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+    lives
+}
+
+fn doubled(reader: &str, posts: &[String]) -> Vec<Broken> {
+    let mut once = BTreeSet::new();
+    let again = posts.iter().filter(|post| !once.insert(*post));
+    again.map(|post| Broken::Doubled { reader: reader.to_owned(), post: post.clone() }).collect()
+}
+
+fn check_timeline(reader: &Reader, lives: &BTreeMap<String, Life>, outcome: &Outcome) -> Vec<Broken> {
+    let name = || reader.name.clone();
+    let seen = outcome.timelines.get(&reader.name).map(Vec::as_slice).unwrap_or_default();
+    let posts: Vec<String> = seen.iter().map(|seen| seen.post.clone()).collect();
+    let mut broken = doubled(&reader.name, &posts);
+    if !posts.is_sorted_by(|newer, older| newer >= older) {
+        broken.push(Broken::Disordered { reader: name() });
+    }
+    let is_expected =
+        |life: &Life| !life.deleted && life.forms.last().is_some_and(|form| reader.follows(form));
+    for (post, life) in lives {
+        let (post, found) = (post.clone(), seen.iter().find(|seen| seen.post == *post));
+        match (is_expected(life), found) {
+            (true, None) => broken.push(Broken::Lost { reader: name(), post }),
+            (false, Some(_)) => broken.push(Broken::Uninvited { reader: name(), post }),
+            (true, Some(found)) if !is_as_last_changed(found, life) => {
+                broken.push(Broken::Outdated { reader: name(), post });
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+    let strangers = posts.into_iter().filter(|post| !lives.contains_key(post));
+    broken.extend(strangers.map(|post| Broken::Uninvited { reader: name(), post }));
+    broken
+}
+
+fn is_as_last_changed(seen: &Seen, life: &Life) -> bool {
+    life.forms.last().is_some_and(|form| {
+        seen.title == form.title
+            && seen.severity == SEVERITIES[form.severity]
+            && seen.status == form.status.name()
+            && seen.confirmations == life.confirmed_by.len()
+    })
+}
+
+fn check_pushes(
+    reader: &Reader,
+    lives: &BTreeMap<String, Life>,
+    events: &[(Duration, Event)],
+) -> Vec<Broken> {
+    let mut rings: BTreeMap<(&str, &str, &str), Vec<Ring>> = BTreeMap::new();
+    for (answered, event) in events {
+        if let Event::Publish { asked, reader: owner, device, post, news, fate } = event
+            && *owner == reader.name
+        {
+            let ring = Ring { asked: *asked, answered: *answered, fate: *fate };
+            rings.entry((device, post, news)).or_default().push(ring);
+        }
+    }
+    let mut broken = Vec::new();
+    for device in &reader.devices {
+        for (post, life) in lives {
+            let is_any = |news: &str, is: fn(Fate) -> bool| {
+                let all = rings.get(&(device.as_str(), post.as_str(), news));
+                all.is_some_and(|all| all.iter().any(|ring| is(ring.fate)))
+            };
+            // Where the answer was lost, Tocsin knows of no ring whose end was to be told.
+            let knows = |news: &str| is_any(news, |fate| fate == Fate::Taken);
+            let must: BTreeSet<_> = must_ring(reader, life, &knows).into_iter().collect();
+            let silent = must.into_iter().filter(|news| !is_any(news, Fate::rings));
+            broken.extend(silent.map(|news| Broken::Silent {
+                device: device.clone(),
+                post: post.clone(),
+                news,
+            }));
+        }
+    }
+    for ((device, post, news), all) in rings {
+        let name = || (device.to_owned(), post.to_owned(), news.to_owned());
+        let rung: Vec<Ring> = all.into_iter().filter(|ring| ring.fate.rings()).collect();
+        if rung.windows(2).any(|pair| !may_be_repeated(pair[0], pair[1], events)) {
+            let (device, post, news) = name();
+            broken.push(Broken::RangAgain { device, post, news });
+        }
+        if !rung.is_empty() && !lives.get(post).is_some_and(|life| may_ring(reader, life, news)) {
+            let (device, post, news) = name();
+            broken.push(Broken::Disturbed { device, post, news });
+        }
+    }
+    broken
+}
+
+/// The news for which each of somebody's devices must ring.
+fn must_ring(reader: &Reader, life: &Life, knows: &impl Fn(&str) -> bool) -> Vec<String> {
+    if reader.name == life.author || life.deleted {
+        return Vec::new();
+    }
+    let is_told = |form: &Form| form.status == Status::Active && reader.listens_to(form);
+    let mut must = Vec::new();
+    if life.forms.iter().all(is_told) {
+        must.push("posted".to_owned());
+    }
+    for (place, news) in raises(life) {
+        let severity = life.forms[place].severity;
+        if life.forms[place..].iter().all(|form| is_told(form) && form.severity >= severity) {
+            must.push(news);
+        }
+    }
+    // That it has ended is for those who were told of it.
+    let was_told = knows("posted") || raises(life).iter().any(|(_, news)| knows(news));
+    if let Some(end) = life.forms.last().filter(|form| form.status != Status::Active)
+        && was_told
+        && reader.listens_to(end)
+    {
+        must.push(end.status.name().to_owned());
+    }
+    must
+}
+
+/// Whether a device of somebody's may ring for news of a post.
+fn may_ring(reader: &Reader, life: &Life, news: &str) -> bool {
+    if reader.name == life.author {
+        return false;
+    }
+    // Who is told is found by what a post is, and whether their phones ring is decided a moment later, by what it is then.
+    let listens = |forms: &[Form]| {
+        let asked = forms.iter().position(|form| reader.asks_for(form));
+        asked.is_some_and(|asked| forms[asked..].iter().any(|form| reader.allows(form)))
+    };
+    match news {
+        "posted" => listens(&life.forms),
+        "resolved" | "cancelled" => {
+            listens(&life.forms) && life.forms.iter().any(|form| form.status.name() == news)
+        }
+        _ => raises(life).iter().any(|(place, raised)| raised == news && listens(&life.forms[*place..])),
+    }
+}
+
+/// The forms in which a post was worse than before, and the news that this was.
+fn raises(life: &Life) -> Vec<(usize, String)> {
+    let pairs = life.forms.windows(2).enumerate();
+    let raised = pairs.filter(|(_, pair)| pair[1].severity > pair[0].severity);
+    raised.map(|(place, pair)| (place + 1, format!("raised-{}", SEVERITIES[pair[1].severity]))).collect()
+}
+
+/// Whether nobody could know that a device had rung when it rang again.
+fn may_be_repeated(first: Ring, second: Ring, events: &[(Duration, Event)]) -> bool {
+    let unanswered = first.fate == Fate::TakenUnanswered;
+    let died = events.iter().any(|(killed, event)| {
+        let Event::Killed { function, from } = event else { return false };
+        function == "deliver-push"
+            && *killed >= first.asked
+            && *from <= first.answered + WRITTEN_DOWN
+            && *from <= second.asked
+    });
+    unanswered || died
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice::from_ref;
+
+    use super::*;
+    use crate::model::Wish;
+
+    const AT: Duration = Duration::from_secs(10);
+
+    fn ada() -> Reader {
+        let wish = Wish { category: "fire", push: true, ..Wish::default() };
+        Reader {
+            name: "ada".to_owned(),
+            devices: vec!["phone".to_owned()],
+            wishes: vec![wish],
+            ..Reader::default()
+        }
+    }
+
+    fn fire(title: &str) -> Form {
+        Form { title: title.to_owned(), category: "fire", severity: 1, ..Form::default() }
+    }
+
+    fn posted(post: &str) -> (Duration, Event) {
+        let (post, author) = (post.to_owned(), "bob".to_owned());
+        (AT, Event::Posted { form: fire(&post), post, author })
+    }
+
+    fn changed(post: &str, form: Form) -> (Duration, Event) {
+        (AT, Event::Changed { post: post.to_owned(), form })
+    }
+
+    fn push(seconds: u64, post: &str, news: &str, fate: Fate) -> (Duration, Event) {
+        let asked = Duration::from_secs(seconds);
+        let (reader, device) = ("ada".to_owned(), "phone".to_owned());
+        (asked, Event::Publish { asked, reader, device, post: post.to_owned(), news: news.to_owned(), fate })
+    }
+
+    fn killed(seconds: u64) -> (Duration, Event) {
+        let from = Duration::from_secs(seconds);
+        (from, Event::Killed { function: "deliver-push".to_owned(), from })
+    }
+
+    fn seen(form: &Form, post: &str) -> Seen {
+        Seen {
+            post: post.to_owned(),
+            title: form.title.clone(),
+            severity: SEVERITIES[form.severity].to_owned(),
+            status: form.status.name().to_owned(),
+            confirmations: 0,
+        }
+    }
+
+    /// What is broken where Ada has these posts at the end.
+    fn broken(events: &[(Duration, Event)], timeline: Vec<Seen>) -> Vec<Broken> {
+        let outcome = Outcome { timelines: BTreeMap::from([("ada".to_owned(), timeline)]) };
+        check(&[ada()], events, &outcome).into_iter().collect()
+    }
+
+    fn lost(post: &str) -> Broken {
+        Broken::Lost { reader: "ada".to_owned(), post: post.to_owned() }
+    }
+
+    fn of_phone(post: &str, news: &str) -> (String, String, String) {
+        ("phone".to_owned(), post.to_owned(), news.to_owned())
+    }
+
+    fn silent(post: &str, news: &str) -> Broken {
+        let (device, post, news) = of_phone(post, news);
+        Broken::Silent { device, post, news }
+    }
+
+    fn rang_again(post: &str, news: &str) -> Broken {
+        let (device, post, news) = of_phone(post, news);
+        Broken::RangAgain { device, post, news }
+    }
+
+    fn disturbed(post: &str, news: &str) -> Broken {
+        let (device, post, news) = of_phone(post, news);
+        Broken::Disturbed { device, post, news }
+    }
+
+    #[test]
+    fn a_history_in_which_everything_is_kept_breaks_nothing() {
+        let raised = Form { severity: 3, ..fire("p1") };
+        let over = Form { status: Status::Resolved, ..raised.clone() };
+        let events = [
+            posted("p1"),
+            posted("p2"),
+            push(11, "p1", "posted", Fate::Throttled),
+            push(12, "p1", "posted", Fate::Failed),
+            push(13, "p1", "posted", Fate::Unreached),
+            push(14, "p1", "posted", Fate::Taken),
+            push(14, "p2", "posted", Fate::Taken),
+            changed("p1", raised.clone()),
+            push(15, "p1", "raised-severe", Fate::Taken),
+            changed("p1", over.clone()),
+            push(16, "p1", "resolved", Fate::Taken),
+        ];
+        assert_eq!(broken(&events, vec![seen(&fire("p2"), "p2"), seen(&over, "p1")]), []);
+    }
+
+    #[test]
+    fn a_lost_post_a_doubled_one_and_a_strange_one_are_found() {
+        let rings = ["p1", "p2"].map(|post| push(11, post, "posted", Fate::Taken));
+        let events = [vec![posted("p1"), posted("p2")], rings.to_vec()].concat();
+        let (p1, p2) = (seen(&fire("p1"), "p1"), seen(&fire("p2"), "p2"));
+        assert_eq!(broken(&events, vec![p2.clone()]), [lost("p1")]);
+        let twice = vec![p2.clone(), p1.clone(), p1.clone()];
+        assert_eq!(broken(&events, twice), [Broken::Doubled { reader: "ada".into(), post: "p1".into() }]);
+        let strange = vec![seen(&fire("p3"), "p3"), p2.clone(), p1.clone()];
+        assert_eq!(broken(&events, strange), [Broken::Uninvited { reader: "ada".into(), post: "p3".into() }]);
+        assert_eq!(
+            broken(&events, vec![p1.clone(), p2.clone()]),
+            [Broken::Disordered { reader: "ada".into() }]
+        );
+        // Also one that was there twice for a while.
+        let read = Event::Read { reader: "ada".into(), posts: vec!["p1".into(), "p1".into()] };
+        let events = [events, vec![(AT, read)]].concat();
+        let doubled = Broken::Doubled { reader: "ada".into(), post: "p1".into() };
+        assert_eq!(broken(&events, vec![p2, p1]), [doubled]);
+    }
+
+    #[test]
+    fn what_is_deleted_moves_away_or_is_out_of_date_is_found() {
+        let rings = push(11, "p1", "posted", Fate::Taken);
+        let uninvited = Broken::Uninvited { reader: "ada".into(), post: "p1".into() };
+        let outdated = Broken::Outdated { reader: "ada".into(), post: "p1".into() };
+        let as_posted = || vec![seen(&fire("p1"), "p1")];
+        let deleted = (AT, Event::Deleted { post: "p1".into() });
+        assert_eq!(broken(&[posted("p1"), rings.clone(), deleted], as_posted()), from_ref(&uninvited));
+        let flood = changed("p1", Form { category: "flood", ..fire("p1") });
+        assert_eq!(broken(&[posted("p1"), rings.clone(), flood.clone()], as_posted()), [uninvited]);
+        assert_eq!(broken(&[posted("p1"), rings.clone(), flood], vec![]), []);
+        let again = changed("p1", fire("p1, again"));
+        assert_eq!(broken(&[posted("p1"), rings.clone(), again], as_posted()), from_ref(&outdated));
+        let confirmed = (AT, Event::Confirmed { post: "p1".into(), by: "eve".into() });
+        assert_eq!(broken(&[posted("p1"), rings, confirmed], as_posted()), [outdated]);
+    }
+
+    #[test]
+    fn a_missing_push_is_found() {
+        let timeline = |form: &Form| vec![seen(form, "p1")];
+        assert_eq!(broken(&[posted("p1")], timeline(&fire("p1"))), [silent("p1", "posted")]);
+        for fate in [Fate::Throttled, Fate::Failed, Fate::Unreached] {
+            let events = [posted("p1"), push(11, "p1", "posted", fate)];
+            assert_eq!(broken(&events, timeline(&fire("p1"))), [silent("p1", "posted")], "{fate:?}");
+        }
+        let severe = Form { severity: 3, ..fire("p1") };
+        let rang = push(11, "p1", "posted", Fate::Taken);
+        let raised = [posted("p1"), rang.clone(), changed("p1", severe.clone())];
+        assert_eq!(broken(&raised, timeline(&severe)), [silent("p1", "raised-severe")]);
+        let over = Form { status: Status::Cancelled, ..fire("p1") };
+        let ended = [posted("p1"), rang, changed("p1", over.clone())];
+        assert_eq!(broken(&ended, timeline(&over)), [silent("p1", "cancelled")]);
+        // Who was not told that it had begun need not be told of either.
+        assert_eq!(broken(&[posted("p1"), changed("p1", over.clone())], timeline(&over)), []);
+    }
+
+    #[test]
+    fn a_push_that_nobody_asked_for_is_found() {
+        let rang = |news| push(11, "p1", news, Fate::Taken);
+        let form = fire("p1");
+        let timeline = || vec![seen(&form, "p1")];
+        for news in ["raised-severe", "resolved", "cancelled"] {
+            let events = [posted("p1"), rang("posted"), rang(news)];
+            assert_eq!(broken(&events, timeline()), [disturbed("p1", news)]);
+        }
+        let flood = Form { category: "flood", ..fire("p1") };
+        let of_flood = Event::Posted { post: "p1".into(), author: "bob".into(), form: flood };
+        assert_eq!(broken(&[(AT, of_flood), rang("posted")], vec![]), [disturbed("p1", "posted")]);
+        let own = Event::Posted { post: "p1".into(), author: "ada".into(), form: form.clone() };
+        assert_eq!(broken(&[(AT, own.clone()), rang("posted")], timeline()), [disturbed("p1", "posted")]);
+        assert_eq!(broken(&[(AT, own)], timeline()), [], "her own is in her timeline, and rings nowhere");
+    }
+
+    #[test]
+    fn a_doubled_push_is_found_and_forgiven_only_where_nobody_could_know() {
+        let timeline = || vec![seen(&fire("p1"), "p1")];
+        let again = |between: Vec<(Duration, Event)>, first: Fate| {
+            let rings = [push(20, "p1", "posted", first), push(90, "p1", "posted", Fate::Taken)];
+            broken(&[vec![posted("p1")], between, rings.to_vec()].concat(), timeline())
+        };
+        let doubled = [rang_again("p1", "posted")];
+        assert_eq!(again(vec![], Fate::Taken), doubled);
+        assert_eq!(again(vec![], Fate::TakenUnanswered), []);
+        assert_eq!(again(vec![killed(20)], Fate::Taken), []);
+        assert_eq!(again(vec![killed(21)], Fate::Taken), []);
+        // Long after it was written down, before it rang, or of another function: that is no reason.
+        assert_eq!(again(vec![killed(30)], Fate::Taken), doubled);
+        assert_eq!(again(vec![killed(19)], Fate::Taken), doubled);
+        let other = (Duration::from_secs(20), Event::Killed { function: "load-timelines".into(), from: AT });
+        assert_eq!(again(vec![other], Fate::Taken), doubled);
+        // One reason is one more push, and not two.
+        let thrice = [
+            posted("p1"),
+            push(20, "p1", "posted", Fate::TakenUnanswered),
+            push(21, "p1", "posted", Fate::Taken),
+            push(22, "p1", "posted", Fate::Taken),
+        ];
+        assert_eq!(broken(&thrice, timeline()), doubled);
+    }
+}
