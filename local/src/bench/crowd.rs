@@ -49,7 +49,7 @@ const AT_ONCE: usize = 64;
 /// How long between two looks at the timelines of the ten.
 const POLL: Duration = Duration::from_millis(10);
 /// How long all of it may take.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+const PATIENCE: Duration = Duration::from_mins(20);
 /// How long nothing more may come, before nothing more is expected.
 const SILENCE: Duration = Duration::from_secs(3);
 /// The application whose endpoints the phones have.
@@ -173,7 +173,7 @@ impl Crowd<'_> {
         count: usize,
         mut wish: impl FnMut() -> Result<Wish>,
     ) -> Result<Vec<Follower>> {
-        let since = time::now() - Duration::from_secs(60);
+        let since = time::now() - Duration::from_mins(1);
         let mut followers = Vec::with_capacity(count);
         while followers.len() < count {
             let some = CHUNK.min(count - followers.len());

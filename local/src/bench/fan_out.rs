@@ -20,7 +20,8 @@ use tocsin_adapters::{
 };
 use tocsin_domain::{
     Result as DomainResult,
-    audience::{Audience, AudienceEntry, AudienceKey, Position, Sizes},
+    audience::{self, Audience, AudienceEntry, AudienceKey, Position, Sizes},
+    category::CategoryName,
     ids::{PostId, UserId},
     large_audience::{LargeKey, LargeKeys},
     post::Post,
@@ -49,6 +50,8 @@ const BATCHES: usize = 16;
 /// How many timelines are made at once.
 const AT_ONCE: usize = 32;
 const SIZES: Sizes = Sizes { large_key: usize::MAX, part: Sizes::PART };
+/// How often each is timed.
+const TURNS: usize = 3;
 /// Batches whose round trips are counted: so many posts, to so many people.
 const COUNTED: [(usize, usize); 4] = [(1, 1), (1, PEOPLE), (5, 500), (POSTS, PEOPLE)];
 
@@ -96,11 +99,8 @@ impl Bench<'_> {
         for (posts, people) in COUNTED {
             let town = Town::new(people)?;
             town.empty(&near).await?;
-            // The first connects.
-            town.load(&distant, &town.posts(1)?).await?;
-            let began = Instant::now();
-            town.load(&distant, &town.posts(posts)?).await?;
-            trips.push(FarAway::trips(began.elapsed()));
+            let from_far = town.quickest(&distant, posts).await?;
+            trips.push(FarAway::trips(from_far, town.quickest(&near, posts).await?));
         }
         let what = "round trips to Redis, of batches from 1 post to 1 person to 25 to 2,000";
         report.add(Figure::counts(what, trips).wanted(Of::All, Bound::Is(1.0)));
@@ -116,15 +116,14 @@ impl Bench<'_> {
         town.empty(timelines).await?;
         let items = || {
             town.people.iter().map(|entry| {
-                let (user, keys) =
-                    (entry.user_id, tocsin_domain::audience::keys_of(&entry.subscription.wish));
+                let (user, keys) = (entry.user_id, audience::keys_of(&entry.subscription.wish));
                 SubscriptionsTable::items(user, &[(entry.subscription.clone(), keys)])
             })
         };
         fill(&database, table, 1, |_| Ok(items().collect::<DomainResult<Vec<_>>>()?.concat()))?;
         let mut rates = Vec::new();
         for _ in 0..3 {
-            let event = samples::event(&town.posts(POSTS)?)?;
+            let event = samples::event(&Town::posts(POSTS)?)?;
             let began = Instant::now();
             let answer = self.stack.fleet().invoke("load-timelines", event, Capacity::Wait).await?;
             ensure!(
@@ -154,7 +153,7 @@ struct Town {
 
 impl Town {
     fn new(people: usize) -> Result<Self> {
-        let since = time::now() - Duration::from_secs(60);
+        let since = time::now() - Duration::from_mins(1);
         let wish = samples::wish("flood")?;
         let person = || {
             let (subscription, _) = samples::subscription(wish.clone(), since);
@@ -164,8 +163,8 @@ impl Town {
     }
 
     /// Posts that all of them follow.
-    fn posts(&self, count: usize) -> Result<Vec<Post>> {
-        let category: tocsin_domain::category::CategoryName = "flood".parse()?;
+    fn posts(count: usize) -> Result<Vec<Post>> {
+        let category: CategoryName = "flood".parse()?;
         let post = || anyhow::Ok(Post { category: category.clone(), ..samples::post(samples::place()?)? });
         std::iter::repeat_with(post).take(count).collect()
     }
@@ -199,9 +198,24 @@ impl Town {
         Ok(())
     }
 
+    /// How long a batch takes, where nothing comes in between.
+    async fn quickest(&self, timelines: &RedisTimelines, posts: usize) -> Result<Duration> {
+        let mut quickest = Duration::MAX;
+        // The first connects.
+        for turn in 0..=TURNS {
+            let posts = Self::posts(posts)?;
+            let began = Instant::now();
+            self.load(timelines, &posts).await?;
+            if turn > 0 {
+                quickest = quickest.min(began.elapsed());
+            }
+        }
+        Ok(quickest)
+    }
+
     /// Insertions a second by loading.
     async fn loaded(&self, timelines: &RedisTimelines) -> Result<f64> {
-        let batches = (0..BATCHES).map(|_| self.posts(POSTS)).collect::<Result<Vec<_>>>()?;
+        let batches = (0..BATCHES).map(|_| Self::posts(POSTS)).collect::<Result<Vec<_>>>()?;
         let began = Instant::now();
         for posts in &batches {
             self.load(timelines, posts).await?;
@@ -236,7 +250,7 @@ impl Town {
         timelines: &RedisTimelines,
         url: &str,
     ) -> Result<f64> {
-        let posts = self.posts(POSTS)?;
+        let posts = Self::posts(POSTS)?;
         let ids: Vec<_> = posts.iter().map(|post| post.post_id).collect();
         let commands = self.commands(timelines, posts)?;
         let depth = commands.len();
@@ -263,7 +277,7 @@ impl Town {
         let mut pipelines = Vec::new();
         for _ in 0..BATCHES {
             let mut pipeline = redis::pipe();
-            for command in self.commands(timelines, self.posts(POSTS)?)? {
+            for command in self.commands(timelines, Self::posts(POSTS)?)? {
                 let mut words = command.into_iter();
                 let mut built = redis::Cmd::new();
                 words.by_ref().for_each(|word| {

@@ -31,21 +31,21 @@ where
     M: Fn(usize) -> Result<Vec<Item>> + Sync,
 {
     let began = Instant::now();
-    let (send, made) = mpsc::sync_channel(WAITING);
+    let (give, ready) = mpsc::sync_channel(WAITING);
     let items = thread::scope(|scope| {
         scope.spawn(|| {
             // Moved in, so that the channel closes with the last chunk.
-            let send = send;
+            let give = give;
             for chunk in 0..chunks {
                 let items = make(chunk).and_then(|items| items.into_iter().map(converted).collect());
                 let failed = items.is_err();
-                if send.send(items).is_err() || failed {
+                if give.send(items).is_err() || failed {
                     return;
                 }
             }
         });
         let mut count = 0;
-        for chunk in made {
+        for chunk in ready {
             let mut chunk: Vec<HashMap<String, AttributeValue>> = chunk?;
             count += chunk.len();
             // Neighbours in the table are stored together.

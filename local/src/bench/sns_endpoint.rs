@@ -65,6 +65,7 @@ impl SnsEndpoint {
     }
 
     /// Makes an endpoint, as `CreatePlatformEndpoint` does, that is on; answers its ARN.
+    #[must_use]
     pub fn register(&self, application: &str, token: &str) -> String {
         let arn = endpoint_arn(application, token);
         let attributes = [("Token", token), ("Enabled", "true")];

@@ -428,7 +428,7 @@ fn arn(name: &str) -> String {
 }
 
 fn md5(body: &str) -> String {
-    Md5::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(Md5::digest(body).into()))
 }
 
 fn now_ms() -> i64 {

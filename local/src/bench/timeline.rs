@@ -71,8 +71,8 @@ impl Bench<'_> {
         };
         let posts = (1..).take(POSTS).map(post).collect::<Result<Vec<_>>>()?;
         let stores = posts.chunks(25).map(|some| table.store(some));
-        let stored: Vec<_> = stream::iter(stores).buffered(4).collect().await;
-        stored.into_iter().flatten().collect::<Result<Vec<_>, _>>()?;
+        let outcomes: Vec<_> = stream::iter(stores).buffered(4).collect().await;
+        outcomes.into_iter().flatten().collect::<Result<Vec<_>, _>>()?;
         Ok(posts.into_iter().map(|post| post.post_id).collect())
     }
 
