@@ -178,15 +178,15 @@ async fn batches_are_of_ten_at_most_and_tell_of_each() {
             .build()
             .unwrap()
     };
-    let send = |count| {
+    let batch = |count| {
         let entries = (0..count).map(entry).collect();
         queue.client.send_message_batch().queue_url(&queue.url).set_entries(Some(entries)).send()
     };
     assert_eq!(
-        send(11).await.unwrap_err().code(),
+        batch(11).await.unwrap_err().code(),
         Some("AWS.SimpleQueueService.TooManyEntriesInBatchRequest")
     );
-    let sent = send(10).await.unwrap();
+    let sent = batch(10).await.unwrap();
     assert_eq!((sent.successful().len(), sent.failed().len()), (10, 0));
     let received = queue.receive(10, 0).await;
     assert_eq!(received.len(), 10);
@@ -249,7 +249,7 @@ async fn pushes_are_counted_by_endpoint_and_endpoints_live_as_in_sns() {
         post: fixtures::post(),
         news: News::Posted,
         because: Because::Shared { shared_by: ada },
-        time_to_live: Duration::from_secs(60),
+        time_to_live: Duration::from_mins(1),
     };
     let one = device("one", first.clone());
     for _ in 0..2 {
