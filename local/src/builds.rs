@@ -42,12 +42,17 @@ impl Builds {
         &self.profile_folder
     }
 
-    /// Builds every binary of the workspace. Cargo shows what it does. Blocks.
-    pub fn functions(&self) -> Result<()> {
+    /// Builds the binaries of these functions, or every binary of the workspace, where none is named. Cargo shows what it
+    /// does. Blocks.
+    pub fn functions(&self, named: &[&str]) -> Result<()> {
         // All of them with `local`, from the root: the features are then those that `local` was built with, and nothing
         // is compiled a second time.
         let mut cargo = cargo_in(&self.root);
-        cargo.args(["build", "--workspace", "--bins", "--target-dir"]).arg(self.target_folder()?);
+        cargo.args(["build", "--workspace", "--target-dir"]).arg(self.target_folder()?);
+        if named.is_empty() {
+            cargo.arg("--bins");
+        }
+        cargo.args(named.iter().flat_map(|name| ["--bin", name]));
         let profile = self.profile_folder.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
         cargo.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
         run(cargo, "the functions")

@@ -1,6 +1,7 @@
 //! `cargo run -p local`: what it is told, and what it does.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -21,7 +22,7 @@ use tokio::{
 
 use crate::{
     api_client::ApiClient,
-    bench::Bench,
+    bench::{self, Bench, Report, Subject},
     checks,
     cloud::{self, CloudArgs},
     commands,
@@ -100,8 +101,12 @@ enum Command {
         /// The queue's logical id in template.yaml
         queue: String,
     },
-    /// Measure what the README states (with --release)
-    Bench,
+    /// Measure what the README states (with --release). Fails where a count, a ratio or a size is not as wanted
+    Bench {
+        /// Only this; it can be given again
+        #[arg(long, value_enum)]
+        only: Vec<Subject>,
+    },
     /// Check the template as `sam validate --lint` does
     Validate,
     /// Try the contract on a stack of its own with made-up requests
@@ -124,7 +129,7 @@ pub async fn run() -> Result<ExitCode> {
         Some(Command::Demo { scenario, once }) => demo(&settings, &scenario, once).await,
         Some(Command::Admin { email }) => admin(&settings, &email).await,
         Some(Command::Redrive { queue }) => redrive(&settings, &queue).await,
-        Some(Command::Bench) => bench(&settings).await,
+        Some(Command::Bench { only }) => bench(&settings, &only).await,
         Some(Command::Validate) => validate().await,
         Some(Command::Contract { examples }) => contract(&settings, examples).await,
         Some(Command::Provision(args)) => {
@@ -154,6 +159,8 @@ impl Settings {
             keep: Keep::Nothing,
             data: self.data.clone().unwrap_or_else(|| root.join(data::FOLDER)),
             given_services: false,
+            elsewhere: BTreeMap::new(),
+            functions: &[],
             parameters: written.into_iter().chain(self.parameters.iter().cloned()).collect(),
             logs: Logs::to_stderr(self.log_level),
             say: Arc::new(tell),
@@ -229,20 +236,57 @@ async fn demo(settings: &Settings, scenario: &Path, once: bool) -> Result<ExitCo
     .await
 }
 
-async fn bench(settings: &Settings) -> Result<ExitCode> {
-    let root = stack::workspace();
-    with_stack(settings.in_memory(), async |stack| {
-        let bench = Bench {
-            fleet: stack.fleet(),
-            metrics: stack.metrics(),
-            base_url: stack.base_url(),
-            binaries: stack.binaries(),
-            events: &root.join("events"),
-            people: stack.people_tables(),
+async fn bench(settings: &Settings, only: &[Subject]) -> Result<ExitCode> {
+    let subjects = if only.is_empty() { Subject::value_variants() } else { only };
+    let mut report = Report::default();
+    let measured = measure(settings, subjects, &mut report).await;
+    // What there is, also where the rest failed.
+    report.print(&mut io::stdout())?;
+    Ok(if measured? && report.is_as_wanted() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Measures each subject, on stacks one after the other; answers whether it came to its end.
+async fn measure(settings: &Settings, subjects: &[Subject], report: &mut Report) -> Result<bool> {
+    let options = Options { port: 0, functions: bench::FUNCTIONS, ..settings.in_memory() };
+    let say: &(dyn Fn(&str) + Send + Sync) = &tell;
+    if cfg!(debug_assertions) {
+        report.note("This is a debug build: what is wanted is wanted of a release build (--release).");
+    }
+    if subjects.iter().any(|subject| !matches!(subject, Subject::Audience | Subject::Crowd)) {
+        let mut ended = false;
+        with_stack(options.clone(), async |stack| {
+            Bench { stack, say }.run(subjects, report).await?;
+            ended = true;
+            Ok(true)
+        })
+        .await?;
+        if !ended {
+            return Ok(false);
+        }
+    }
+    if subjects.contains(&Subject::Audience) {
+        let measured = async {
+            let foundation = Foundation::lay(&options, &settings.base_url(), false).await?;
+            let measured = bench::audience(&foundation, report, say).await;
+            foundation.shutdown().await;
+            measured
         };
-        bench.run(&mut io::stdout()).await.map(|()| true)
-    })
-    .await
+        let Some(measured) = unless_told_to_end(measured).await else { return Ok(false) };
+        measured?;
+    }
+    if subjects.contains(&Subject::Crowd) {
+        let endpoints = bench::Endpoints::start().await?;
+        let mut ended = false;
+        let options = Options { elsewhere: endpoints.addresses(), ..options };
+        with_stack(options, async |stack| {
+            Bench { stack, say }.crowd(&endpoints, report).await?;
+            ended = true;
+            Ok(true)
+        })
+        .await?;
+        return Ok(ended);
+    }
+    Ok(true)
 }
 
 async fn validate() -> Result<ExitCode> {

@@ -76,8 +76,7 @@ fn times_of(name: &str, times: &[Duration]) -> Vec<String> {
 }
 
 /// The least, the median, the 99th percentile and the most of sorted times.
-#[must_use]
-pub fn spread(sorted: &[Duration]) -> [String; 4] {
+fn spread(sorted: &[Duration]) -> [String; 4] {
     [0.0, 0.5, 0.99, 1.0].map(|share| {
         let time = quantile(sorted, share);
         time.map_or_else(|| "–".to_owned(), |time| format!("{:.2} ms", time.as_secs_f64() * 1_000.0))
@@ -91,7 +90,8 @@ pub fn spread(sorted: &[Duration]) -> [String; 4] {
     clippy::cast_sign_loss,
     reason = "a rank among some thousand values"
 )]
-fn quantile(sorted: &[Duration], share: f64) -> Option<Duration> {
+#[must_use]
+pub fn quantile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1).min(sorted.len().checked_sub(1)?)).copied()
 }

@@ -28,7 +28,7 @@ use crate::{
     outbox::Outbox,
     provision::{self, Provisioned},
     runtime::{Fleet, FleetOptions, LogLevel, Logs, Program},
-    services::{ACCOUNT, Death, Endpoints, Programs, Services, ToolPrograms},
+    services::{ACCOUNT, Death, Endpoints, Given, Programs, Services, ToolPrograms},
     signing_key::SigningKey,
     template::{
         Deployment, Template, Unprovisioned,
@@ -59,6 +59,10 @@ pub struct Options {
     pub data: PathBuf,
     /// Whether services that the environment names are taken, in the place of our own.
     pub given_services: bool,
+    /// AWS services that are somewhere else, by their names in `AWS_ENDPOINT_URL_<service>`: nothing is started for them.
+    pub elsewhere: BTreeMap<String, String>,
+    /// The functions that there are, with what invokes them; all of the template's, where none are named.
+    pub functions: &'static [&'static str],
     /// Values of the template's parameters, over those that a machine's stack has.
     pub parameters: BTreeMap<String, String>,
     /// Variables of the functions, over those by which they find the services.
@@ -87,6 +91,8 @@ impl Options {
             keep: Keep::Nothing,
             data: workspace().join(data::FOLDER),
             given_services: false,
+            elsewhere: BTreeMap::new(),
+            functions: &[],
             parameters: BTreeMap::new(),
             environment: BTreeMap::new(),
             mishaps: None,
@@ -114,6 +120,7 @@ pub struct Foundation {
     kafka: Kafka,
     deaths: Mutex<mpsc::UnboundedReceiver<Death>>,
     builds: Builds,
+    root: PathBuf,
     // Last, so that the data is let go after the storage has closed it.
     _data: Option<DataFolder>,
 }
@@ -152,7 +159,10 @@ impl Foundation {
         let service_logs = Logs::quiet();
         let storage_file = data.as_ref().map(DataFolder::storage);
         let programs = Programs { broker, tools };
-        let services = Services::start(programs, options.given_services, storage_file, &service_logs, tell);
+        let given = if options.given_services { Given::from_environment() } else { Given::nothing() };
+        let given = given.with(options.elsewhere.clone());
+        let services = Services::start(programs, given, storage_file, &service_logs, tell);
+        let functions = functions.then_some(options.functions);
         let ((), (), services) = tokio::try_join!(
             build(builds.clone(), functions, broker_built, Arc::clone(&options.say)),
             install(&options.root, installed, Arc::clone(&options.say)),
@@ -165,7 +175,9 @@ impl Foundation {
         let provisioned =
             provision::provision(&declared, &deployment, &endpoints, &kafka, &key, STAGE, MAIL_DOMAIN)
                 .await?;
-        let app = template.app(&deployment, &provisioned)?;
+        let mut app = template.app(&deployment, &provisioned)?;
+        let named = options.functions;
+        app.functions.retain(|function| named.is_empty() || named.contains(&function.name.as_str()));
         Ok(Self {
             app,
             services: Mutex::new(services),
@@ -174,6 +186,7 @@ impl Foundation {
             kafka,
             deaths: Mutex::new(deaths),
             builds,
+            root: options.root.clone(),
             _data: data,
         })
     }
@@ -207,7 +220,8 @@ impl Foundation {
     }
 
     /// The table that functions know by a variable, and a client to reach it with.
-    fn table(&self, variable: &str) -> Option<(aws_sdk_dynamodb::Client, &str)> {
+    #[must_use]
+    pub fn table(&self, variable: &str) -> Option<(aws_sdk_dynamodb::Client, &str)> {
         let name = self.app.functions.iter().find_map(|function| function.environment.get(variable))?;
         Some((aws_sdk_dynamodb::Client::new(&self.endpoints.sdk_config("DYNAMODB")), name))
     }
@@ -219,6 +233,11 @@ impl Foundation {
             // The services are ours, so somebody can always tell.
             None => std::future::pending().await,
         }
+    }
+
+    /// The embedded storage, past its HTTP; `None` where DynamoDB is somewhere else.
+    pub async fn database(&self) -> Option<dynoxide::Database> {
+        self.services.lock().await.database()
     }
 
     /// What was pushed and mailed; `None` where these services are real ones.
@@ -334,10 +353,10 @@ impl Stack {
         &self.foundation.provisioned.queues
     }
 
-    /// The tables of people and of their friendships.
+    /// The services with all that the template declares in them.
     #[must_use]
-    pub fn people_tables(&self) -> Option<(PeopleTable, FriendshipsTable)> {
-        self.foundation.people_tables()
+    pub const fn foundation(&self) -> &Foundation {
+        &self.foundation
     }
 
     /// The cluster that holds the log.
@@ -356,6 +375,12 @@ impl Stack {
     #[must_use]
     pub fn outbox(&self) -> Option<&Outbox> {
         self.outbox.as_deref()
+    }
+
+    /// The workspace: where template.yaml is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.foundation.root
     }
 
     /// The folder of the functions' binaries.
@@ -427,7 +452,7 @@ pub async fn listen(port: u16) -> Result<TcpListener> {
 
 async fn build(
     builds: Builds,
-    functions: bool,
+    functions: Option<&'static [&'static str]>,
     broker_built: oneshot::Sender<PathBuf>,
     say: Arc<dyn Fn(&str) + Send + Sync>,
 ) -> Result<()> {
@@ -437,8 +462,13 @@ async fn build(
     let program = spawn_blocking(move || for_broker.broker(|line| say(line))).await??;
     // If nobody listens, the services failed, and say why.
     let _ = broker_built.send(program);
-    if functions {
-        FUNCTIONS.get_or_try_init(|| async { spawn_blocking(move || builds.functions()).await? }).await?;
+    if let Some(named) = functions {
+        let all = async || spawn_blocking(move || builds.functions(named)).await?;
+        if named.is_empty() {
+            FUNCTIONS.get_or_try_init(all).await?;
+        } else {
+            all().await?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The programs that are not Rust: installed from `PyPI` into virtual environments under `.local/tools`, pinned, the first
-//! time that they are needed.
+//! time that they are needed; and what no wheel has, from Debian's packages.
 
 use std::{
     fs::{self, File},
@@ -50,6 +50,57 @@ impl Set {
 #[derive(Clone, Debug)]
 pub struct Tools {
     bin: PathBuf,
+}
+
+/// What `redis-benchmark` is in Debian and its derivatives, with the libraries that a machine without Redis lacks.
+const REDIS_BENCHMARK: [&str; 3] = ["redis-tools=5:7.*", "liblzf1", "libjemalloc2"];
+
+/// A program that is not in an environment of Python's.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    program: PathBuf,
+    libraries: Option<PathBuf>,
+}
+
+impl Unpacked {
+    /// Runs it.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
+    }
+}
+
+/// `redis-benchmark`: the one on PATH, or else that of Debian's package, unpacked under `root`, since no wheel of Redis has
+/// it. Blocks.
+pub fn redis_benchmark(root: &Path) -> Result<Unpacked> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut on_path = std::env::split_paths(&paths).map(|folder| folder.join("redis-benchmark"));
+    if let Some(program) = on_path.find(|program| program.is_file()) {
+        return Ok(Unpacked { program, libraries: None });
+    }
+    let folder = root.join(".local/tools/redis-benchmark");
+    fs::create_dir_all(&folder)?;
+    let lock = File::create(root.join(".local/tools/redis-benchmark.lock"))?;
+    lock.lock().context("cannot lock the tools")?;
+    let program = folder.join("usr/bin/redis-benchmark");
+    if !program.is_file() {
+        let mut download = Command::new("apt-get");
+        download.arg("download").args(REDIS_BENCHMARK).current_dir(&folder);
+        run(&mut download, &|_: &str| {}).context("cannot download redis-tools")?;
+        for entry in fs::read_dir(&folder)? {
+            let package = entry?.path();
+            if package.extension().is_some_and(|extension| extension == "deb") {
+                run(Command::new("dpkg").arg("-x").arg(&package).arg(&folder), &|_: &str| {})?;
+                fs::remove_file(package)?;
+            }
+        }
+    }
+    let library = folder.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    Ok(Unpacked { program, libraries: Some(library) })
 }
 
 /// Written last, with the requirements that were installed: an environment without it, or with another, is made anew.

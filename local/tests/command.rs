@@ -40,7 +40,7 @@ impl Local {
             tokio::task::spawn_blocking(|| {
                 let builds = Builds::new(Path::new(ROOT)).unwrap();
                 builds.broker(|_| {}).unwrap();
-                builds.functions().unwrap();
+                builds.functions(&[]).unwrap();
             })
         };
         BUILT.get_or_init(|| async { build().await.unwrap() }).await;

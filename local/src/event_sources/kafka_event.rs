@@ -41,7 +41,7 @@ struct EventRecord<'a> {
 }
 
 /// The event of a batch. Records of a partition are in their order, under `<topic>-<partition>`.
-pub(super) fn event<'a>(
+pub(crate) fn event<'a>(
     records: impl IntoIterator<Item = &'a Record>,
     source_arn: &str,
     bootstrap_servers: &str,

@@ -30,6 +30,8 @@ use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 pub use invoker::Backoff;
+pub(crate) use kafka_event::event;
+pub(crate) use log::Record;
 pub use log::{Broker, BrokerKind, LogError};
 pub use mishap::{Mishap, Mishaps};
 pub use queue::QueueError;

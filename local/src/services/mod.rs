@@ -19,7 +19,7 @@ use tokio::{process::Command, sync::mpsc, sync::oneshot};
 
 pub use process::Death;
 use process::{ServiceProcess, announced_port};
-use storage::Storage;
+pub use storage::Storage;
 
 use crate::runtime::Logs;
 
@@ -103,16 +103,14 @@ struct Owned {
 }
 
 impl Services {
-    /// Starts what the environment does not name, or everything, unless `given` ones are wanted. Deaths are sent to
-    /// `deaths`; `data` is the storage's file, or else it is in memory.
+    /// Starts what is not given. Deaths are sent to `deaths`; `data` is the storage's file, or else it is in memory.
     pub async fn start(
         programs: Programs,
-        given: bool,
+        given: Given,
         data: Option<PathBuf>,
         logs: &Logs,
         deaths: mpsc::UnboundedSender<Death>,
     ) -> Result<Self> {
-        let given = if given { Given::from_environment() } else { Given::nothing() };
         let Programs { broker, tools } = programs;
         let storage = async {
             if given.endpoint("DYNAMODB").is_some() {
@@ -195,7 +193,7 @@ impl Services {
         let endpoints = Endpoints {
             aws,
             region: given.region.clone(),
-            real_aws: given.real_aws(),
+            real_aws: given.real_aws,
             moto: moto_url,
             redis_url: redis.as_ref().map_or_else(
                 || given.redis_url.clone().unwrap_or_default(),
@@ -252,6 +250,12 @@ impl Services {
             owned.process = Some(process);
         }
         Ok(())
+    }
+
+    /// The embedded storage, past its HTTP; `None` where DynamoDB is somewhere else.
+    #[must_use]
+    pub fn database(&self) -> Option<dynoxide::Database> {
+        self.storage.as_ref().map(Storage::database)
     }
 
     /// The ids of the processes that were started here, by service.
@@ -335,34 +339,42 @@ impl Endpoints {
     }
 }
 
-/// What the environment names.
-struct Given {
+/// The services that are there already.
+#[derive(Clone, Debug)]
+pub struct Given {
     region: String,
     aws: BTreeMap<String, String>,
     aws_default: Option<String>,
+    real_aws: bool,
     redis_url: Option<String>,
     bootstrap_servers: Option<String>,
 }
 
 impl Given {
-    fn from_environment() -> Self {
+    /// Those that the environment names.
+    #[must_use]
+    pub fn from_environment() -> Self {
         let aws = ["DYNAMODB"].iter().chain(&MOTO_SERVES).filter_map(|service| {
             variable(&format!("AWS_ENDPOINT_URL_{service}")).map(|url| ((*service).to_owned(), url))
         });
+        let (aws, aws_default): (BTreeMap<_, _>, _) = (aws.collect(), variable("AWS_ENDPOINT_URL"));
         Self {
+            real_aws: !aws.is_empty() || aws_default.is_some(),
             region: variable("AWS_REGION")
                 .or_else(|| variable("AWS_DEFAULT_REGION"))
                 .unwrap_or(REGION.to_owned()),
-            aws: aws.collect(),
-            aws_default: variable("AWS_ENDPOINT_URL"),
+            aws,
+            aws_default,
             redis_url: variable("REDIS_URL"),
             bootstrap_servers: variable("KAFKA_BOOTSTRAP_SERVERS"),
         }
     }
 
     /// For a stack that leaves nothing behind, and so must not touch what is somebody's.
-    fn nothing() -> Self {
+    #[must_use]
+    pub fn nothing() -> Self {
         Self {
+            real_aws: false,
             region: REGION.to_owned(),
             aws: BTreeMap::new(),
             aws_default: None,
@@ -375,8 +387,11 @@ impl Given {
         self.aws.get(service).or(self.aws_default.as_ref()).cloned()
     }
 
-    fn real_aws(&self) -> bool {
-        !self.aws.is_empty() || self.aws_default.is_some()
+    /// These as well: services of AWS, by their names in `AWS_ENDPOINT_URL_<service>`, that are no real ones.
+    #[must_use]
+    pub fn with(mut self, elsewhere: BTreeMap<String, String>) -> Self {
+        self.aws.extend(elsewhere);
+        self
     }
 }
 

@@ -6,17 +6,23 @@ use anyhow::{Context as _, Result, anyhow};
 use dynoxide::Database;
 use tokio::{net::TcpListener, runtime, sync::oneshot};
 
-/// A running storage. Dropping it ends it.
-#[derive(Debug)]
-pub(super) struct Storage {
+/// A running storage. Dropping it ends it, and closes its file once nobody has the database any more.
+pub struct Storage {
+    database: Database,
     port: u16,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Storage").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
 impl Storage {
     /// Opens the data in `file`, or in memory, and serves it on a free port.
-    pub(super) async fn start(file: Option<&Path>) -> Result<Self> {
+    pub async fn start(file: Option<&Path>) -> Result<Self> {
         let database = match file {
             Some(file) => {
                 let name = file.to_str().with_context(|| format!("{} is not UTF-8", file.display()))?;
@@ -28,6 +34,7 @@ impl Storage {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
+        let served_database = database.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, served) = oneshot::channel::<std::io::Result<()>>();
         // A runtime of its own: SQLite works on the thread that asks, and would hold up ours.
@@ -50,7 +57,7 @@ impl Storage {
                 };
                 let _ = ready.send(Ok(()));
                 tokio::select! {
-                    result = dynoxide::server::serve_with_shutdown(listener, database, std::future::pending()) => {
+                    result = dynoxide::server::serve_with_shutdown(listener, served_database, std::future::pending()) => {
                         if let Err(error) = result {
                             tracing::error!(error, "the storage ended");
                         }
@@ -61,10 +68,18 @@ impl Storage {
             });
         })?;
         served.await.context("the storage did not start")??;
-        Ok(Self { port, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { database, port, stop: Some(stop), thread: Some(thread) })
     }
 
-    pub(super) fn url(&self) -> String {
+    /// What is in it, past HTTP.
+    #[must_use]
+    pub fn database(&self) -> Database {
+        self.database.clone()
+    }
+
+    /// Where it is served.
+    #[must_use]
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }

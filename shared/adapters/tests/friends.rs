@@ -7,9 +7,9 @@ mod storage;
 use std::{collections::BTreeSet, future::ready};
 
 use futures::{StreamExt as _, stream};
-use storage::{Requests, storage_of};
+use storage::storage_of;
 use tocsin_adapters::{
-    dynamodb::{FriendshipsTable, NotificationsTable, PeopleTable, PostsTable},
+    dynamodb::{FriendshipsTable, NotificationsTable, PeopleTable, PostsTable, Requests},
     memory::{
         MemoryFriendships, MemoryHiddenCache, MemoryPostCache, MemoryPosts, MemorySubscriptions,
         MemoryTimelines,

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::{StreamExt as _, stream};
 use proptest::prelude::*;
-use storage::{Requests, storage_of};
+use storage::storage_of;
 use tocsin_adapters::{
-    dynamodb::{FriendshipsTable, PeopleTable, UsersTable},
+    dynamodb::{FriendshipsTable, PeopleTable, Requests, UsersTable},
     memory::{MemoryFriendships, MemoryHiddenCache, MemoryImages, MemoryPeople},
 };
 use tocsin_conformance::people::person;

@@ -29,6 +29,20 @@ impl DevicesTable {
         Self { table: Table::new(client, table, "devices") }
     }
 
+    /// The items that a device is stored as, with its token's marker: for who fills a table with more of them than can be
+    /// put one after the other.
+    #[doc(hidden)]
+    pub fn items(owner: UserId, device: &Device) -> Result<[Item; 2]> {
+        let hash = token_hash(&device.token);
+        let mut item = write_all("a device", &Record::of(device))?;
+        item.extend(keys(owner, &device.device_id));
+        item.insert("token_hash".to_owned(), text(&hash));
+        let mut marker = marker_key(&hash);
+        marker.insert("user_id".to_owned(), text(owner));
+        marker.insert("device_id".to_owned(), text(&device.device_id));
+        Ok([item, marker])
+    }
+
     /// Removes the marker of a token, if it is still this device's.
     fn delete_marker(&self, token: &str, owner: UserId, id: &DeviceId) -> Action {
         let mine = "attribute_not_exists(pk) OR (user_id = :owner AND device_id = :device)";
@@ -43,9 +57,7 @@ impl DevicesTable {
             self.table.get(marker_key(&hash)),
             self.table.get(keys(owner, &device.device_id))
         )?;
-        let mut item = write_all("a device", &Record::of(device))?;
-        item.extend(keys(owner, &device.device_id));
-        item.insert("token_hash".to_owned(), text(&hash));
+        let [item, new_marker] = Self::items(owner, device)?;
         let put = self.table.put(item);
         let mut actions = Vec::new();
         match mine {
@@ -58,9 +70,6 @@ impl DevicesTable {
             }
             None => actions.push(put.on("attribute_not_exists(pk)")),
         }
-        let mut new_marker = marker_key(&hash);
-        new_marker.insert("user_id".to_owned(), text(owner));
-        new_marker.insert("device_id".to_owned(), text(&device.device_id));
         let put_marker = self.table.put(new_marker);
         if let Some(mut marker) = marker {
             let before: UserId = read("a token's owner", &mut marker, "user_id")?;

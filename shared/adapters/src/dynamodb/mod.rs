@@ -18,6 +18,7 @@ mod people;
 mod posts;
 mod preferences;
 mod reactions;
+mod requests;
 mod sessions;
 mod subscriptions;
 mod users;
@@ -52,13 +53,14 @@ pub use self::{
     posts::PostsTable,
     preferences::PreferencesTable,
     reactions::ReactionsTable,
+    requests::Requests,
     sessions::SessionsTable,
     subscriptions::SubscriptionsTable,
     users::{AddressEditor, Newcomers, UsersTable},
 };
 
 /// An item of a table.
-pub(crate) type Item = HashMap<String, AttributeValue>;
+pub type Item = HashMap<String, AttributeValue>;
 
 /// A table, and the client to reach it with.
 #[derive(Clone, Debug)]

@@ -52,6 +52,14 @@ impl PostsTable {
         Self { table: Table::new(client, table, "posts") }
     }
 
+    /// The items that a new post is stored as: its entries in the place index, and itself.
+    #[doc(hidden)]
+    pub fn items(post: &Post) -> Result<Vec<Item>> {
+        let mut items = entry_items(post)?;
+        items.push(post_item(post)?);
+        Ok(items)
+    }
+
     async fn write(
         &self,
         writes: Result<Vec<WriteRequest>, aws_sdk_dynamodb::error::BuildError>,
@@ -130,9 +138,7 @@ impl PostsTable {
     }
 
     async fn put_post(&self, post: &Post) -> Result<Stored> {
-        let mut item = post_key(&post.post_id);
-        item.insert("post".to_owned(), write("a post", post)?);
-        let request = self.table.put_item(item).condition_expression("attribute_not_exists(pk)");
+        let request = self.table.put_item(post_item(post)?).condition_expression("attribute_not_exists(pk)");
         let request = request.return_values_on_condition_check_failure(OnFailure::AllOld);
         let Err(error) = request.send().await else { return Ok(Stored::New) };
         let Some(PutItemError::ConditionalCheckFailedException(there)) = error.as_service_error() else {
@@ -154,8 +160,7 @@ impl PostsTable {
     /// Puts a post's entries, and removes those of another form of it that it has no more.
     async fn move_entries(&self, from: &Post, to: &Post) -> Result<()> {
         let keys = PlaceKey::of(to);
-        let entries = keys.iter().map(|key| entry_item(key, to)).collect::<Result<Vec<_>>>()?;
-        let put = self.put_entries(entries).await;
+        let put = self.put_entries(entry_items(to)?).await;
         put.map_err(|unwritten| unwritten.into_error(self.table.service))?;
         let old_keys = PlaceKey::of(from);
         self.delete_entries(to.post_id, old_keys.iter().filter(|key| !keys.contains(key))).await
@@ -163,8 +168,7 @@ impl PostsTable {
 
     /// Puts a post in place of one form of it; answers whether that was there.
     async fn replace(&self, old: &Post, new: &Edited) -> Result<bool> {
-        let mut item = post_key(&new.post.post_id);
-        item.insert("post".to_owned(), write("a post", &new.post)?);
+        let mut item = post_item(&new.post)?;
         item.insert(EDITS.to_owned(), write("a post's edits", &new.last)?);
         let request = self
             .table
@@ -281,9 +285,7 @@ impl PostStore for PostsTable {
         let mut entries = Vec::new();
         let mut refused: HashMap<PostId, String> = HashMap::new();
         for post in posts.iter().filter(|post| seen.insert(post.post_id)) {
-            let items =
-                PlaceKey::of(post).iter().map(|key| entry_item(key, post)).collect::<Result<Vec<_>>>();
-            match items {
+            match entry_items(post) {
                 Ok(items) => entries.extend(items.into_iter().map(|item| (post.post_id, item))),
                 Err(error) => drop(refused.insert(post.post_id, error.to_string())),
             }
@@ -316,6 +318,12 @@ fn post_key(id: &PostId) -> Item {
     keys(format!("post#{id}"), "post")
 }
 
+fn post_item(post: &Post) -> Result<Item> {
+    let mut item = post_key(&post.post_id);
+    item.insert("post".to_owned(), write("a post", post)?);
+    Ok(item)
+}
+
 fn place(key: &PlaceKey) -> String {
     match key {
         PlaceKey::Cell(cell) => format!("cell#{cell}"),
@@ -329,10 +337,14 @@ fn entry_key(key: &PlaceKey, id: PostId) -> Item {
     keys(place(key), id)
 }
 
-fn entry_item(key: &PlaceKey, post: &Post) -> Result<Item> {
-    let mut item = entry_key(key, post.post_id);
-    item.insert("entry".to_owned(), write("a place entry", &PlaceEntry::of(post))?);
-    Ok(item)
+fn entry_items(post: &Post) -> Result<Vec<Item>> {
+    let entry = write("a place entry", &PlaceEntry::of(post))?;
+    let item = |key: &PlaceKey| {
+        let mut item = entry_key(key, post.post_id);
+        item.insert("entry".to_owned(), entry.clone());
+        item
+    };
+    Ok(PlaceKey::of(post).iter().map(item).collect())
 }
 
 fn pause(round: u32) -> Duration {

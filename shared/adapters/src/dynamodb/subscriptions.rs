@@ -47,14 +47,23 @@ impl SubscriptionsTable {
         Self { table: Table::new(client, table, "subscriptions"), large: Known::default() }
     }
 
-    fn put(&self, mut key: Item, subscription: &AttributeValue) -> Action {
-        key.insert("subscription".to_owned(), subscription.clone());
-        self.table.put(key)
-    }
-
-    fn put_entry(&self, owner: UserId, mut key: Item, subscription: &AttributeValue) -> Action {
-        key.insert("user_id".to_owned(), text(owner));
-        self.put(key, subscription)
+    /// The items that a person's subscriptions are stored as, each with the keys that its audience is found by: for who
+    /// fills a table with more of them than can be added one after the other.
+    #[doc(hidden)]
+    pub fn items(owner: UserId, subscriptions: &[(Subscription, Vec<AudienceKey>)]) -> Result<Vec<Item>> {
+        let mut items = Vec::new();
+        for (subscription, audience) in subscriptions {
+            let (id, value) = (subscription.subscription_id, write("a subscription", subscription)?);
+            items.push(with(own_key(owner, id), &value));
+            items.extend(audience.iter().map(|key| entry(key, owner, id, &value)));
+        }
+        let mut count = keys(user(owner), "count");
+        count.insert(
+            "subscriptions".to_owned(),
+            number(i64::try_from(subscriptions.len()).unwrap_or(i64::MAX)),
+        );
+        items.push(count);
+        Ok(items)
     }
 
     fn count(&self, owner: UserId, change: i64) -> Action {
@@ -83,10 +92,9 @@ impl SubscriptionEditor for SubscriptionsTable {
             self.count(owner, 1)
                 .on("attribute_not_exists(subscriptions) OR subscriptions < :most")
                 .with(":most", number(most)),
-            self.put(own_key(owner, id), &value).on("attribute_not_exists(pk)"),
+            self.table.put(with(own_key(owner, id), &value)).on("attribute_not_exists(pk)"),
         ];
-        actions
-            .extend(audience.iter().map(|key| self.put_entry(owner, audience_key(key, owner, id), &value)));
+        actions.extend(audience.iter().map(|key| self.table.put(entry(key, owner, id, &value))));
         match self.table.transact(actions).await? {
             Transacted::Done => Ok(()),
             Transacted::Cancelled { held } if held.first() == Some(&false) => {
@@ -109,15 +117,14 @@ impl SubscriptionEditor for SubscriptionsTable {
     ) -> Result<bool> {
         let (id, value) = (new.subscription_id, write("a subscription", new)?);
         let mut actions = vec![
-            self.put(own_key(owner, id), &value)
+            self.table
+                .put(with(own_key(owner, id), &value))
                 .on("subscription = :old")
                 .with(":old", write("a subscription", old)?),
         ];
         let gone = old_audience.iter().filter(|key| !new_audience.contains(key));
         actions.extend(gone.map(|key| self.table.delete(audience_key(key, owner, id))));
-        actions.extend(
-            new_audience.iter().map(|key| self.put_entry(owner, audience_key(key, owner, id), &value)),
-        );
+        actions.extend(new_audience.iter().map(|key| self.table.put(entry(key, owner, id, &value))));
         Ok(matches!(self.table.transact(actions).await?, Transacted::Done))
     }
 
@@ -246,6 +253,17 @@ fn own_key(owner: UserId, id: SubscriptionId) -> Item {
 fn audience_key(key: &AudienceKey, owner: UserId, id: SubscriptionId) -> Item {
     let (pk, cell) = audience_place(key);
     keys(pk, format!("{cell}/{owner}/{id}"))
+}
+
+fn with(mut key: Item, subscription: &AttributeValue) -> Item {
+    key.insert("subscription".to_owned(), subscription.clone());
+    key
+}
+
+fn entry(key: &AudienceKey, owner: UserId, id: SubscriptionId, subscription: &AttributeValue) -> Item {
+    let mut item = audience_key(key, owner, id);
+    item.insert("user_id".to_owned(), text(owner));
+    with(item, subscription)
 }
 
 /// The partition of a key, and what its sort keys begin with. Cells of one neighbourhood share a partition, so that a

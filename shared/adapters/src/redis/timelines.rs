@@ -251,6 +251,17 @@ impl TimelineLoader for RedisTimelines {
         if loads.is_empty() {
             return Ok(0);
         }
+        let trip = self.trip(loads)?;
+        let request = Request::Calls(&LOAD, &trip);
+        let counts: Vec<usize> = self.redis.run_within(LOAD_TIMEOUT, SERVICE, request).await?;
+        Ok(counts.into_iter().sum())
+    }
+}
+
+impl RedisTimelines {
+    /// What is sent to load posts: for who measures others by it.
+    #[doc(hidden)]
+    pub fn trip(&self, loads: &[Load]) -> Result<Pipeline> {
         // The bodies first: who sees an entry finds the post at hand.
         let mut trip = Pipeline::new();
         for load in loads {
@@ -266,13 +277,9 @@ impl TimelineLoader for RedisTimelines {
         for some in timelines.chunks(TIMELINES_PER_CALL) {
             self.add_call(&mut trip, loads, some);
         }
-        let request = Request::Calls(&LOAD, &trip);
-        let counts: Vec<usize> = self.redis.run_within(LOAD_TIMEOUT, SERVICE, request).await?;
-        Ok(counts.into_iter().sum())
+        Ok(trip)
     }
-}
 
-impl RedisTimelines {
     fn add_call(&self, trip: &mut Pipeline, loads: &[Load], timelines: &[(&Owner, Vec<usize>)]) {
         let call = trip.cmd("EVALSHA").arg(LOAD.get_hash()).arg(timelines.len());
         for (owner, _) in timelines {

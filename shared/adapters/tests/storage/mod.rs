@@ -1,18 +1,10 @@
 //! A DynamoDB in this process.
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::{
     Client,
-    config::{
-        ConfigBag, Intercept, Region, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef,
-    },
-    error::BoxError,
+    config::Region,
     types::{
         AttributeDefinition, BillingMode, KeySchemaElement, KeyType, LocalSecondaryIndex, Projection,
         ProjectionType, ScalarAttributeType,
@@ -83,36 +75,4 @@ pub(crate) async fn storage_of(tables: &[(&str, &[&str])]) -> Client {
 
 fn key(name: &str, kind: KeyType) -> KeySchemaElement {
     KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap()
-}
-
-/// Counts the requests of a client.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Requests(Arc<AtomicUsize>);
-
-impl Requests {
-    /// The client, counted.
-    pub(crate) fn of(&self, client: &Client) -> Client {
-        Client::from_conf(client.config().to_builder().interceptor(self.clone()).build())
-    }
-
-    /// How many there were since this was last asked.
-    pub(crate) fn take(&self) -> usize {
-        self.0.swap(0, Ordering::SeqCst)
-    }
-}
-
-impl Intercept for Requests {
-    fn name(&self) -> &'static str {
-        "Requests"
-    }
-
-    fn read_before_transmit(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Ok(())
-    }
 }
