@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::Client;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use tocsin_adapters::dynamodb::{Item, Requests, SubscriptionsTable};
 use tocsin_domain::{
-    audience::{self, Sizes, Walk},
+    audience::{Sizes, Walk},
     category::{self, CategoryName},
     ids::UserId,
     place::{Circle, Point},
@@ -109,7 +109,7 @@ async fn find(client: &Client, table: &str, post: &Post) -> Result<Findings> {
     // The first opens connections.
     for round in 0..=ROUNDS {
         let began = Instant::now();
-        let (mut walk, mut found) = (Walk::over(audience::keys_for(post)), BTreeSet::new());
+        let (mut walk, mut found) = (Walk::over(post), BTreeSet::new());
         while !walk.is_over() {
             let part = walk.next(&subscriptions, &subscriptions, post, post.created_at, SIZES).await?;
             found.extend(part.into_iter().map(|recipient| recipient.user_id));

@@ -20,7 +20,7 @@ use tocsin_adapters::{
 };
 use tocsin_domain::{
     Result as DomainResult,
-    audience::{self, Audience, AudienceEntry, AudienceKey, Position, Sizes},
+    audience::{self, Audience, AudienceEntry, AudienceKey, Lookup, Position, Sizes},
     category::CategoryName,
     ids::{PostId, UserId},
     large_audience::{LargeKey, LargeKeys},
@@ -155,9 +155,10 @@ impl Town {
     fn new(people: usize) -> Result<Self> {
         let since = time::now() - Duration::from_mins(1);
         let wish = samples::wish("flood")?;
+        let key: AudienceKey = "flood#*#*".parse()?;
         let person = || {
             let (subscription, _) = samples::subscription(wish.clone(), since);
-            AudienceEntry { user_id: UserId::new(since), subscription }
+            AudienceEntry { key: key.clone(), user_id: UserId::new(since), subscription }
         };
         Ok(Self { people: std::iter::repeat_with(person).take(people).collect() })
     }
@@ -325,11 +326,11 @@ fn per_second(count: usize, took: Duration) -> f64 {
 impl Audience for Town {
     async fn entries(
         &self,
-        key: &AudienceKey,
+        lookup: &Lookup,
         from: Option<Position>,
         limit: usize,
     ) -> DomainResult<(Vec<AudienceEntry>, Option<Position>)> {
-        if key.cell.is_some() || key.tag.is_some() {
+        if lookup.key.cell.is_some() || lookup.key.tag.is_some() {
             return Ok((Vec::new(), None));
         }
         let from: usize = from.and_then(|from| from.parse().ok()).unwrap_or(0);

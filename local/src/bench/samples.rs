@@ -38,6 +38,7 @@ pub(super) fn post(location: Point) -> Result<Post> {
         tags: tags.try_into()?,
         severity: Severity::Severe,
         location,
+        area: None,
         author: None,
         source: Some("bench".to_owned()),
         created_at: now,
