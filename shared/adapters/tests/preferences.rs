@@ -374,6 +374,20 @@ async fn who_is_not_rung_since_the_gateway_takes_no_more_is_put_off_and_the_gate
 }
 
 #[tokio::test]
+async fn only_what_is_shared_is_waited_for_until_it_is_stored() {
+    let (town, now) = (Town::default(), time::now());
+    let ada = town.person(&Preferences::default(), &["phone"]).await;
+    // Deleted, and nothing at hand says so any more.
+    let gone = Post { post_id: PostId::new(now), ..fixtures::post() };
+    let over = Tally { refused: 1, ..Tally::default() };
+    assert_eq!(town.push(ada, &gone, News::Posted, now).await, over);
+    let because = Because::Shared { shared_by: fixtures::user() };
+    let job = fixtures::job(&gone, vec![PushRecipient { user_id: ada, because }]);
+    assert_eq!(town.deliver(&job, now).await, Tally { failed: 1, ..Tally::default() });
+    assert_eq!(town.deliver(&job, time::after(now, 11 * 60)).await, over);
+}
+
+#[tokio::test]
 async fn a_digest_for_which_the_gateway_takes_no_more_is_due_again_soon() {
     let town = Town::default();
     let ada = town.person(&night(), &["phone", "tablet"]).await;

@@ -156,10 +156,12 @@ where
     async fn look(&self, job: &PushJob, now: Timestamp) -> Result<(Post, Duration), Undone> {
         let found = posts::read(self.cache, self.posts, &[job.post_id]).await.map_err(Undone::Failed)?;
         let Some(post) = found.into_iter().next() else {
-            // It was deleted; or it was shared, and is not stored yet.
+            // It was deleted; or it was shared, and is not stored yet. Who is told by a subscription is told of what is stored.
             let at_hand = self.cache.get(&[job.post_id]).await;
             let is_deleted = at_hand.is_ok_and(|at_hand| at_hand.deleted.contains(&job.post_id));
-            let is_new = !is_deleted && now < time::after(job.post_id.time(), MOST_UNSTORED_SECONDS);
+            let is_shared = job.recipients.iter().any(|to| matches!(to.because, Because::Shared { .. }));
+            let is_recent = now < time::after(job.post_id.time(), MOST_UNSTORED_SECONDS);
+            let is_new = is_shared && is_recent && !is_deleted;
             let error = || Error::unavailable("posts", "a post is not there, which may be still to come");
             return Err(if is_new { Undone::Failed(error()) } else { Undone::Over });
         };
