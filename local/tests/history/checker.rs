@@ -463,6 +463,21 @@ mod tests {
     }
 
     #[test]
+    fn a_post_that_changes_may_be_found_as_it_was_and_ring_as_it_is() {
+        let deaf = Reader { muted: BTreeSet::from(["fire"]), ..ada() };
+        let flood = Form { category: "flood", ..fire("p1") };
+        let rang = push(11, "p1", "posted", Fate::Taken);
+        let check = |events: &[(Duration, Event)], form: Option<&Form>| {
+            let timeline = form.map(|form| seen(form, "p1")).into_iter().collect();
+            let outcome = Outcome { timelines: BTreeMap::from([("ada".to_owned(), timeline)]) };
+            check(from_ref(&deaf), events, &outcome).into_iter().collect::<Vec<_>>()
+        };
+        let muted = [posted("p1"), rang.clone()];
+        assert_eq!(check(&muted, Some(&fire("p1"))), [disturbed("p1", "posted")]);
+        assert_eq!(check(&[posted("p1"), changed("p1", flood), rang], None), []);
+    }
+
+    #[test]
     fn a_doubled_push_is_found_and_forgiven_only_where_nobody_could_know() {
         let timeline = || vec![seen(&fire("p1"), "p1")];
         let again = |between: Vec<(Duration, Event)>, first: Fate| {

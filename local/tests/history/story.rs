@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How much is done.
-const DEEDS: usize = 100;
+const DEEDS: usize = 80;
 /// How long all may take to come to rest: a push that was reserved by who died waits for a minute, and so does the end of
 /// a post for those who were just being told of it.
 const REST: Duration = Duration::from_mins(4);
@@ -102,9 +102,11 @@ impl Story {
     pub(crate) fn summary(&self) -> String {
         let events = self.record.events();
         let count = |is: fn(&Event) -> bool| events.iter().filter(|(_, event)| is(event)).count();
+        let calm = events.iter().rfind(|(_, event)| matches!(event, Event::Fault(_)));
+        let calm = calm.map(|(at, _)| *at).unwrap_or_default();
         let rings = count(|event| matches!(event, Event::Publish { fate, .. } if fate.rings()));
         format!(
-            "seed {}: {} posts, {} changes, {rings} pushes after {} requests, {} deaths, {} other faults, {:.0?}",
+            "seed {}: {} posts, {} changes, {rings} pushes after {} requests, {} deaths, {} other faults until {calm:.0?}, all done after {:.0?}",
             self.seed,
             count(|event| matches!(event, Event::Posted { .. })),
             count(|event| matches!(event, Event::Changed { .. } | Event::Deleted { .. })),

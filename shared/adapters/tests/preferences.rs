@@ -33,16 +33,31 @@ use tocsin_domain::{
     time::{self, Timestamp},
 };
 
-/// A gateway that is away so often.
-#[derive(Default)]
+/// A gateway that is away so often, and takes no more than so many.
 struct Gateway {
     gateway: MemoryPushGateway,
     away: AtomicUsize,
+    takes: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        let (gateway, takes) = (MemoryPushGateway::default(), usize::MAX.into());
+        Self { gateway, away: AtomicUsize::default(), takes, asked: AtomicUsize::default() }
+    }
 }
 
 impl Gateway {
     fn fails(&self) -> bool {
         self.away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Whether it takes one more.
+    fn take(&self) -> Result<()> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let taken = self.takes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.map(drop).map_err(|_| Error::Throttled { service: "the gateway" })
     }
 }
 
@@ -59,6 +74,7 @@ impl PushGateway for Gateway {
         if self.fails() {
             return Err(Error::unavailable("the gateway", "away"));
         }
+        self.take()?;
         self.gateway.publish(device, push).await
     }
 
@@ -66,6 +82,7 @@ impl PushGateway for Gateway {
         if self.fails() {
             return Err(Error::unavailable("the gateway", "away"));
         }
+        self.take()?;
         self.gateway.publish_digest(device, digest).await
     }
 }
@@ -320,6 +337,77 @@ async fn what_is_held_comes_once_in_one_push_when_the_quiet_hours_end() {
     assert_eq!(town.digest(ada, late).await.unwrap(), 0);
     assert_eq!((town.digests().len(), town.rung().len()), (2, 2));
     assert_eq!(town.said(ada).await, said);
+}
+
+#[tokio::test]
+async fn who_is_not_rung_since_the_gateway_takes_no_more_is_put_off_and_the_gateway_left_alone() {
+    let town = Town::default();
+    let now = at(MORNING);
+    let because = Because::Subscription { subscription_id: SubscriptionId::new(at(EVENING)) };
+    let mut recipients = Vec::new();
+    for _ in 0..PushJob::MOST_RECIPIENTS {
+        let user_id = town.person(&Preferences::default(), &["phone", "tablet"]).await;
+        recipients.push(PushRecipient { user_id, because });
+    }
+    let post = town.post("news", Severity::Minor, now).await;
+    let mut job = PushJob { recipients, ..fixtures::job(&post, vec![]) };
+    for round in 0..100 {
+        if job.recipients.is_empty() {
+            break;
+        }
+        assert!(round < 50, "it comes to an end");
+        town.gateway.takes.store(7, Ordering::Relaxed);
+        let asked = town.gateway.asked.swap(0, Ordering::Relaxed);
+        // As many may be under way as are served at once, and no more are begun.
+        assert!(asked <= 7 + 16, "{asked}");
+        let tally = town.deliver(&job, now).await;
+        assert_eq!((tally.failed, tally.refused), (0, 0));
+        assert!(tally.pushed <= 7);
+        job = PushJob { recipients: tally.put_off, ..job };
+    }
+    let mut rung: Vec<_> =
+        town.gateway.gateway.pushes().into_iter().map(|(device, _)| device.token.token).collect();
+    rung.sort();
+    assert_eq!(rung.len(), 2 * PushJob::MOST_RECIPIENTS);
+    rung.dedup();
+    assert_eq!(rung.len(), 2 * PushJob::MOST_RECIPIENTS, "each device once");
+}
+
+#[tokio::test]
+async fn only_what_is_shared_is_waited_for_until_it_is_stored() {
+    let (town, now) = (Town::default(), time::now());
+    let ada = town.person(&Preferences::default(), &["phone"]).await;
+    // Deleted, and nothing at hand says so any more.
+    let gone = Post { post_id: PostId::new(now), ..fixtures::post() };
+    let over = Tally { refused: 1, ..Tally::default() };
+    assert_eq!(town.push(ada, &gone, News::Posted, now).await, over);
+    let because = Because::Shared { shared_by: fixtures::user() };
+    let job = fixtures::job(&gone, vec![PushRecipient { user_id: ada, because }]);
+    assert_eq!(town.deliver(&job, now).await, Tally { failed: 1, ..Tally::default() });
+    assert_eq!(town.deliver(&job, time::after(now, 11 * 60)).await, over);
+}
+
+#[tokio::test]
+async fn a_digest_for_which_the_gateway_takes_no_more_is_due_again_soon() {
+    let town = Town::default();
+    let ada = town.person(&night(), &["phone", "tablet"]).await;
+    for title in ["one", "two"] {
+        let post = town.post(title, Severity::Minor, at(NIGHT)).await;
+        assert_eq!(town.push(ada, &post, News::Posted, at(NIGHT)).await, HELD);
+    }
+    assert_eq!(town.release(at(MORNING)).await, [ada]);
+    town.gateway.takes.store(1, Ordering::Relaxed);
+    assert_eq!(town.digest(ada, at(MORNING)).await.unwrap(), 0, "it is no failure");
+    assert_eq!((town.digests().len(), town.held(ada).await), (1, 2));
+    town.gateway.takes.store(usize::MAX, Ordering::Relaxed);
+    let soon = time::after(at(MORNING), 3 * 60);
+    assert_eq!(town.release(soon).await, [ada]);
+    assert_eq!(town.digest(ada, soon).await.unwrap(), 1, "the device that has not rung");
+    assert_eq!(town.held(ada).await, 0);
+    let mut rung: Vec<_> =
+        town.gateway.gateway.digests().into_iter().map(|(device, _)| device.device_id.to_string()).collect();
+    rung.sort();
+    assert_eq!(rung, ["phone", "tablet"]);
 }
 
 #[tokio::test]

@@ -76,7 +76,8 @@ pub struct Tally {
     pub held: usize,
     /// To be tried again.
     pub failed: usize,
-    /// Those for whom the gateway takes no more just now: for some of their devices, or for all.
+    /// Those for whom the gateway takes no more just now, or whose push another try holds: for some of their devices, or
+    /// for all.
     pub put_off: Vec<PushRecipient>,
 }
 
@@ -155,10 +156,12 @@ where
     async fn look(&self, job: &PushJob, now: Timestamp) -> Result<(Post, Duration), Undone> {
         let found = posts::read(self.cache, self.posts, &[job.post_id]).await.map_err(Undone::Failed)?;
         let Some(post) = found.into_iter().next() else {
-            // It was deleted; or it was shared, and is not stored yet.
+            // It was deleted; or it was shared, and is not stored yet. Who is told by a subscription is told of what is stored.
             let at_hand = self.cache.get(&[job.post_id]).await;
             let is_deleted = at_hand.is_ok_and(|at_hand| at_hand.deleted.contains(&job.post_id));
-            let is_new = !is_deleted && now < time::after(job.post_id.time(), MOST_UNSTORED_SECONDS);
+            let is_shared = job.recipients.iter().any(|to| matches!(to.because, Because::Shared { .. }));
+            let is_recent = now < time::after(job.post_id.time(), MOST_UNSTORED_SECONDS);
+            let is_new = is_shared && is_recent && !is_deleted;
             let error = || Error::unavailable("posts", "a post is not there, which may be still to come");
             return Err(if is_new { Undone::Failed(error()) } else { Undone::Over });
         };
@@ -234,12 +237,13 @@ where
             }
             let push = Push { post: post.clone(), news: job.news, because: to.because, time_to_live };
             match self.ring(push, to.user_id, &device, now).await {
-                Ok(Some(outcome)) => {
+                Ok(Rung::Now(outcome)) => {
                     tally.pushed += usize::from(outcome.has_rung());
                     tally.refused += usize::from(!outcome.has_rung());
                     became = became.filter(|other: &Outcome| other.has_rung()).or(Some(outcome));
                 }
-                Ok(None) => tally.done += 1,
+                Ok(Rung::Before) => tally.done += 1,
+                Ok(Rung::Elsewhere) => tally.put_off = vec![to],
                 Err(Error::Throttled { .. }) => {
                     throttled.store(true, Ordering::Relaxed);
                     tally.put_off = vec![to];
@@ -260,23 +264,15 @@ where
         tally
     }
 
-    /// Rings one device, unless it has rung: `None` says so.
-    async fn ring(
-        &self,
-        push: Push,
-        user_id: UserId,
-        device: &Device,
-        now: Timestamp,
-    ) -> Result<Option<Outcome>> {
+    /// Rings one device, unless it has rung.
+    async fn ring(&self, push: Push, user_id: UserId, device: &Device, now: Timestamp) -> Result<Rung> {
         let because = push.because;
         let device_id = device.device_id.clone();
         let key = PushKey { post_id: push.post.post_id, news: push.news, user_id, device_id };
         match self.deliveries.reserve(&key, because, now).await? {
             Reservation::Ours => {}
-            Reservation::Done => return Ok(None),
-            Reservation::Held => {
-                return Err(Error::unavailable("deliveries", "another try holds this push"));
-            }
+            Reservation::Done => return Ok(Rung::Before),
+            Reservation::Held => return Ok(Rung::Elsewhere),
         }
         let message = Message::Push(Box::new(push));
         let sent = send(self.devices, self.gateway, &message, user_id, device.clone()).await;
@@ -289,8 +285,18 @@ where
             }
         };
         record(self.deliveries, &key, because, outcome, now).await;
-        Ok(Some(outcome))
+        Ok(Rung::Now(outcome))
     }
+}
+
+/// How it went to ring a device.
+enum Rung {
+    /// It came to this.
+    Now(Outcome),
+    /// It has rung before.
+    Before,
+    /// Another try is at it, or died at it: that is told when its reservation is over.
+    Elsewhere,
 }
 
 /// What a job tells.

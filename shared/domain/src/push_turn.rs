@@ -1,6 +1,7 @@
 //! Turns: a push job, each time that it comes out of its queue.
 //!
-//! The gateway takes so many pushes a second. Where it takes no more, those whose phones are still to ring are put off:
+//! The gateway takes so many pushes a second. Where it takes no more, those whose phones are still to ring are put off, as
+//! are those whose push another try of the job holds:
 //! they are queued again, as a job of their own that comes after a pause, twice as long each time. So the gateway is asked
 //! less and less often, nobody waits for them, and no message is received in vain so often that it becomes a dead letter,
 //! however long it lasts: only that their news has become old ends it.

@@ -95,6 +95,12 @@ impl MemoryPushQueue {
     pub fn jobs(&self) -> Vec<PushJob> {
         self.jobs.lock().clone()
     }
+
+    /// Takes what waits.
+    #[must_use]
+    pub fn take(&self) -> Vec<PushJob> {
+        std::mem::take(&mut self.jobs.lock())
+    }
 }
 
 impl PushQueue for MemoryPushQueue {
