@@ -136,7 +136,7 @@ impl Town {
         let delivery =
             Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
         let tally = delivery.deliver(job, now).await;
-        tally.failed == 0 && tally.put_off.is_empty()
+        tally.failed.is_empty() && tally.put_off.is_empty()
     }
 
     fn loading(

@@ -168,7 +168,19 @@ pub async fn cache(cache: &(impl PostCache + PostCacheEditor)) {
     }
     cache.put(std::slice::from_ref(&kept)).await.unwrap();
     assert_eq!(cache.get(&ids).await.unwrap(), at_hand(&[&newer], &[]));
-    cache.replace(&other).await.unwrap();
+    // Of two forms that are foreseen the first stays, until the stored one comes.
+    let (foreseen, stored) = (
+        Post { title: "foreseen".to_owned(), ..newer.clone() },
+        Post { title: "stored".to_owned(), ..newer.clone() },
+    );
+    cache.foresee(&foreseen).await.unwrap();
+    assert_eq!(cache.get(&ids).await.unwrap(), at_hand(&[&newer], &[]));
+    for form in [&stored, &newer] {
+        cache.replace(form).await.unwrap();
+        cache.foresee(&foreseen).await.unwrap();
+        assert_eq!(cache.get(&ids).await.unwrap(), at_hand(&[form], &[]));
+    }
+    cache.foresee(&other).await.unwrap();
     assert_eq!(cache.get(&ids).await.unwrap(), at_hand(&[&other, &newer], &[]));
 
     // Of forms that come all at once, the newest stays; and none comes back to what is deleted meanwhile.

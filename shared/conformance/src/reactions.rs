@@ -154,6 +154,8 @@ pub async fn standings(standings: &(impl Standings + FlaggedPosts)) {
         confirmations,
         withheld,
         decision,
+        kept_at: decision.map(|_| now),
+        flags: confirmations,
         edit_id: EditId::new(time::after(now, seconds)),
         told: false,
     };

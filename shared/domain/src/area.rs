@@ -12,6 +12,7 @@ use crate::{
     error::Invalid,
     input::Fields,
     place::{Circle, EARTH_RADIUS_M, Point},
+    vector::Vector,
 };
 
 /// Some circles and polygons, at least one in all: what lies in one of them lies in the area.
@@ -20,6 +21,9 @@ use crate::{
 pub struct Area {
     circles: Vec<Circle>,
     polygons: Vec<Polygon>,
+    /// A point and a distance, in metres, within which all of it lies.
+    #[serde(skip)]
+    bound: (Point, f64),
 }
 
 #[derive(Deserialize)]
@@ -39,22 +43,35 @@ impl TryFrom<RawArea> for Area {
 impl Area {
     /// The most circles, and the most polygons, of what a person posts.
     pub const MOST_SHAPES: usize = 10;
+    /// The most points of all polygons of what a person posts: a page of a hundred such posts is one megabyte of them.
+    pub const MOST_POINTS: usize = 200;
     /// How far an area that a person posts reaches from the post's location at most, in metres: as far as a subscription's.
     pub const MOST_REACH_M: f64 = Circle::MOST_RADIUS_M;
 
     /// At least one circle or polygon.
     pub fn new(circles: Vec<Circle>, polygons: Vec<Polygon>) -> Result<Self, Invalid> {
-        if circles.is_empty() && polygons.is_empty() {
+        let middles = circles.iter().map(|circle| circle.centre());
+        let Some(middle) = middles.chain(polygons.iter().map(|polygon| polygon.middle.point())).next() else {
             return Err(Invalid::new("too_few", "must have a circle or a polygon"));
-        }
-        Ok(Self { circles, polygons })
+        };
+        let area = Self { circles, polygons, bound: (middle, 0.0) };
+        let reach_m = area.reach_m(middle);
+        Ok(Self { bound: (middle, reach_m), ..area })
     }
 
     /// Reads `circles` and `polygons`.
     pub fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let circles = fields.objects("circles", Self::MOST_SHAPES, Circle::read);
         let polygons = fields.objects("polygons", Self::MOST_SHAPES, Polygon::read);
-        match Self::new(circles?, polygons?) {
+        let (circles, polygons) = (circles?, polygons?);
+        if polygons.iter().map(|polygon| polygon.points.len()).sum::<usize>() > Self::MOST_POINTS {
+            let most = Self::MOST_POINTS;
+            return fields.refuse(
+                "polygons",
+                Invalid::new("too_many", format!("must have at most {most} points in all")),
+            );
+        }
+        match Self::new(circles, polygons) {
             Ok(area) => Some(area),
             Err(invalid) => fields.refuse_whole(invalid),
         }
@@ -67,6 +84,15 @@ impl Area {
         // A polygon's farthest point is a corner, since no polygon is larger than an eighth of the Earth.
         let corners = self.polygons.iter().flat_map(|polygon| &polygon.points);
         circles.chain(corners.map(|corner| from.distance_m(*corner))).fold(0.0, f64::max)
+    }
+
+    /// Its point that is nearest to another: that one itself, where it lies within.
+    #[must_use]
+    pub fn nearest(&self, point: Point) -> Point {
+        let circles = self.circles.iter().map(|circle| circle.nearest(point));
+        let all = circles.chain(self.polygons.iter().map(|polygon| polygon.nearest(point)));
+        let nearest = all.map(|one| (one, one.distance_m(point))).min_by(|a, b| a.1.total_cmp(&b.1));
+        nearest.map_or(point, |(nearest, _)| nearest)
     }
 
     /// Refuses an area that reaches farther than a person's may ([`Self::MOST_REACH_M`]).
@@ -85,6 +111,13 @@ impl Region for Area {
         let circles = self.circles.iter().map(|circle| circle.signed_distance_m(point));
         let polygons = self.polygons.iter().map(|polygon| polygon.signed_distance_m(point));
         circles.chain(polygons).fold(f64::INFINITY, f64::min)
+    }
+
+    fn meets(&self, circle: &Circle) -> bool {
+        // Most that do not are far away.
+        let (middle, reach_m) = self.bound;
+        middle.distance_m(circle.centre()) <= reach_m + circle.radius_m()
+            && self.signed_distance_m(circle.centre()) <= circle.radius_m()
     }
 }
 
@@ -162,6 +195,20 @@ impl Polygon {
         self.corners.iter().copied().zip(next.copied())
     }
 
+    fn nearest(&self, point: Point) -> Point {
+        let from = Vector::of(point);
+        if self.goes_around(from) { point } else { self.nearest_of_rim(from).point() }
+    }
+
+    fn nearest_of_rim(&self, point: Vector) -> Vector {
+        let all = self.edges().map(|edge| nearest(point, edge));
+        let nearest = all.map(|one| {
+            let way = one.minus(point);
+            (one, way.dot(way))
+        });
+        nearest.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(self.middle, |(nearest, _)| nearest)
+    }
+
     /// Whether the line goes around a point that does not lie on it.
     fn goes_around(&self, point: Vector) -> bool {
         // The line turns as often around the point on the other side of the Earth, which is never within.
@@ -181,70 +228,19 @@ impl Polygon {
 impl Region for Polygon {
     fn signed_distance_m(&self, point: Point) -> f64 {
         let point = Vector::of(point);
-        let rim = self.edges().map(|edge| distance(point, edge)).fold(f64::INFINITY, f64::min);
-        let metres = rim * EARTH_RADIUS_M;
+        let metres = point.angle(self.nearest_of_rim(point)) * EARTH_RADIUS_M;
         if self.goes_around(point) { -metres } else { metres }
     }
 }
 
-/// The distance of a point from the shortest line between two others, as an angle.
-fn distance(point: Vector, (from, to): (Vector, Vector)) -> f64 {
-    let ends = || point.angle(from).min(point.angle(to));
-    let Some(pole) = from.cross(to).unit() else { return ends() };
+/// The point that is nearest to another, of those on the shortest line between two.
+fn nearest(point: Vector, (from, to): (Vector, Vector)) -> Vector {
+    let nearer_end = if point.dot(from) >= point.dot(to) { from } else { to };
+    let Some(pole) = from.cross(to).unit() else { return nearer_end };
     // Whether the point of the great circle that is nearest lies between the ends.
     let is_beside = pole.cross(from).dot(point) >= 0.0 && to.cross(pole).dot(point) >= 0.0;
-    if is_beside { pole.dot(point).abs().min(1.0).asin() } else { ends() }
-}
-
-/// A direction from the Earth's centre.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Vector {
-    x: f64,
-    y: f64,
-    z: f64,
-}
-
-impl Vector {
-    fn of(point: Point) -> Self {
-        let (lat, lon) = (point.lat().to_radians(), point.lon().to_radians());
-        Self { x: lat.cos() * lon.cos(), y: lat.cos() * lon.sin(), z: lat.sin() }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self { x: self.x + other.x, y: self.y + other.y, z: self.z + other.z }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        self.plus(other.times(-1.0))
-    }
-
-    fn times(self, factor: f64) -> Self {
-        Self { x: self.x * factor, y: self.y * factor, z: self.z * factor }
-    }
-
-    fn dot(self, other: Self) -> f64 {
-        self.x.mul_add(other.x, self.y.mul_add(other.y, self.z * other.z))
-    }
-
-    fn cross(self, other: Self) -> Self {
-        Self {
-            x: self.y.mul_add(other.z, -(self.z * other.y)),
-            y: self.z.mul_add(other.x, -(self.x * other.z)),
-            z: self.x.mul_add(other.y, -(self.y * other.x)),
-        }
-    }
-
-    /// As long as one; none of nothing.
-    fn unit(self) -> Option<Self> {
-        let length = self.dot(self).sqrt();
-        (length > f64::EPSILON).then(|| self.times(length.recip()))
-    }
-
-    /// The angle between two directions.
-    fn angle(self, other: Self) -> f64 {
-        let chord = self.minus(other);
-        2.0 * (chord.dot(chord).sqrt() / 2.0).min(1.0).asin()
-    }
+    let beside = is_beside.then(|| point.minus(pole.times(pole.dot(point))).unit());
+    beside.flatten().unwrap_or(nearer_end)
 }
 
 #[cfg(test)]
@@ -311,6 +307,22 @@ mod tests {
             // And from the other side of the Earth it is far.
             let other_side = Point::new(-centre.lat(), (centre.lon() + 360.0) % 360.0 - 180.0).unwrap();
             prop_assert!(polygon.signed_distance_m(other_side) > 1e7);
+        }
+
+        #[test]
+        fn the_nearest_point_is_within_and_as_near_as_the_area(
+            (centre, radius_m, polygon) in a_star(),
+            far in 0.0..3.0f64,
+            bearing in 0.0..TAU,
+            wish_m in 50.0..100_000.0f64,
+        ) {
+            let circle = Circle::new(destination(centre, radius_m, 1.0), 5_000.0).unwrap();
+            let area = Area::new(vec![circle], vec![polygon]).unwrap();
+            let asked = destination(centre, radius_m * far, bearing);
+            let (nearest, distance_m) = (area.nearest(asked), area.signed_distance_m(asked));
+            prop_assert!((nearest.distance_m(asked) - distance_m.max(0.0)).abs() < 1e-2);
+            prop_assert!(area.signed_distance_m(nearest) < 1e-2);
+            prop_assert_eq!(area.meets(&Circle::new(asked, wish_m).unwrap()), distance_m <= wish_m);
         }
 
         #[test]
@@ -389,6 +401,13 @@ mod tests {
                 ("/area/polygons/2", "wrong_type"),
             ]
         );
+        // Too many points in all, though each polygon may have so many.
+        let point = |number: i32| json!({"lat": 60.0, "lon": f64::from(number) / 100.0});
+        let polygon = json!({"points": (0..80).map(point).collect::<Vec<_>>()});
+        let body = json!({"area": {"polygons": [polygon, polygon, polygon]}});
+        let mut fields = Fields::of(&body).unwrap();
+        assert_eq!(fields.optional_object("area", Area::read), None);
+        assert_eq!(fields.finish().unwrap_err().errors[0].pointer, "/area/polygons");
         for empty in [json!({"area": {}}), json!({"area": {"circles": [], "polygons": []}})] {
             let mut fields = Fields::of(&empty).unwrap();
             assert_eq!(fields.optional_object("area", Area::read), None);

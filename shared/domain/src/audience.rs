@@ -159,19 +159,23 @@ impl Lookup {
     }
 }
 
+/// How many lookups an area is covered for: where its parts are far from each other, with coarser cells.
+const MOST_LOOKUPS: usize = 400;
+
 /// Where the subscriptions are that may match a post: under seven keys, and seven more for each tag; of a post with an
-/// area, under those of the cells around and inside of each that covers it.
+/// area, under those of the cells around and inside of each that covers it ([`MOST_LOOKUPS`], unless the area is larger than
+/// as many of the coarsest).
 fn lookups(post: &Post) -> BTreeSet<Lookup> {
-    let mut cells: BTreeSet<(Option<Cell>, bool)> = BTreeSet::from([(None, false)]);
-    let covering = match &post.area {
-        Some(area) => cover(area, COARSEST, FINEST, MOST_CELLS),
-        None => vec![post.location.cell(FINEST)],
+    let most = MOST_LOOKUPS / (post.tags.iter().len() + 1);
+    let cells = match &post.area {
+        None => looked_up([post.location.cell(FINEST)]),
+        Some(area) => {
+            let finer = [MOST_CELLS, MOST_CELLS / 2, MOST_CELLS / 4].into_iter();
+            let mut covers = finer.map(|cells| looked_up(cover(area, COARSEST, FINEST, cells)));
+            let few = covers.find(|cells| cells.len() <= most);
+            few.unwrap_or_else(|| looked_up(cover(area, COARSEST, COARSEST, 1)))
+        }
     };
-    for cell in covering {
-        cells.extend((COARSEST..cell.resolution()).map(|coarser| (Some(cell.ancestor(coarser)), false)));
-        let inside = cell.resolution() < FINEST;
-        cells.insert((Some(cell), inside));
-    }
     let tags = || post.tags.iter().cloned().map(Some).chain([None]);
     let category = &post.category;
     let lookup = |(cell, inside): (Option<Cell>, bool)| {
@@ -181,6 +185,27 @@ fn lookups(post: &Post) -> BTreeSet<Lookup> {
         })
     };
     cells.into_iter().flat_map(lookup).collect()
+}
+
+/// The cells around and inside of these, and none: everywhere.
+fn looked_up(covering: impl IntoIterator<Item = Cell>) -> BTreeSet<(Option<Cell>, bool)> {
+    let mut cells = BTreeSet::from([(None, false)]);
+    for cell in covering {
+        cells.extend((COARSEST..cell.resolution()).map(|coarser| (Some(cell.ancestor(coarser)), false)));
+        let inside = cell.resolution() < FINEST;
+        cells.insert((Some(cell), inside));
+    }
+    cells
+}
+
+/// Whether a subscription that matches a post is told of it under this key. Where both have an area, it may stand under many
+/// of the keys that are looked up: only one of its cells has the post's point that is nearest to the middle of its area,
+/// which lies in both.
+fn is_told_here(key: &AudienceKey, wish: &Wish, post: &Post) -> bool {
+    match (&key.cell, wish.area, &post.area) {
+        (Some(cell), Some(wished), Some(area)) => cell.holds(area.nearest(wished.centre())),
+        _ => true,
+    }
 }
 
 /// Reads the index.
@@ -306,7 +331,9 @@ impl Walk {
                 let seen = left.seen + entries.len();
                 read += entries.len();
                 let wanted = entries.into_iter().filter(|entry| !self.passed.contains(&entry.key));
-                let matching = wanted.filter(|entry| entry.subscription.wish.matches(post));
+                let matching = wanted.filter(|AudienceEntry { key, subscription, .. }| {
+                    subscription.wish.matches(post) && is_told_here(key, &subscription.wish, post)
+                });
                 matching.for_each(|entry| tell(&mut recipients, &entry, told_at));
                 rest.extend(next.map(|from| Left { lookup: left.lookup, from: Some(from), seen }));
             }

@@ -7,12 +7,17 @@ use std::collections::VecDeque;
 
 use h3o::{CellIndex, LatLng, Resolution};
 
-use crate::place::{Cell, Point};
+use crate::place::{Cell, Circle, Point};
 
 /// A part of the Earth.
 pub trait Region {
     /// How far a point lies from it, in metres; where it lies within, how deep, as a negative number, or less deep.
     fn signed_distance_m(&self, point: Point) -> f64;
+
+    /// Whether it has a point in common with a circle.
+    fn meets(&self, circle: &Circle) -> bool {
+        self.signed_distance_m(circle.centre()) <= circle.radius_m()
+    }
 
     /// Whether a cell may hold some of its points: it does not where the answer is no.
     fn may_touch(&self, cell: &Cell) -> bool {
@@ -102,10 +107,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::place::{
-        Circle,
-        tests::{destination, point},
-    };
+    use crate::place::tests::{destination, point};
 
     fn circle() -> impl Strategy<Value = Circle> {
         (point(), 50f64.ln()..=100_000f64.ln())

@@ -74,8 +74,8 @@ pub struct Tally {
     pub muted: usize,
     /// People whose quiet hours it waits for.
     pub held: usize,
-    /// To be tried again.
-    pub failed: usize,
+    /// Those of whom something failed: to be tried again.
+    pub failed: Vec<PushRecipient>,
     /// Those for whom the gateway takes no more just now, or whose push another try holds: for some of their devices, or
     /// for all.
     pub put_off: Vec<PushRecipient>,
@@ -85,6 +85,8 @@ pub struct Tally {
 enum Undone {
     /// Nobody needs to be told any more.
     Over,
+    /// The post is gone, or is withheld, and told anew when it is shown again.
+    Hidden,
     /// It is tried again.
     Failed(Error),
 }
@@ -103,23 +105,23 @@ where
 {
     /// Sends a job's pushes, and adds each to its recipient's inbox, also of who has no device. One that fails does not
     /// hold up the others; the job is done when none failed, and nobody is put off. Where the gateway takes no more, it is
-    /// not asked for the others of the job. Where the news is old, or holds no longer, or the post is gone,
-    /// nobody is told of it any more, and nothing is kept of that.
+    /// not asked for the others of the job. Where the news is old, or holds no longer, nobody is told of it any more, and that
+    /// is noted.
     pub async fn deliver(&self, job: &PushJob, now: Timestamp) -> Tally {
-        let count = job.recipients.len();
         let (post, time_to_live) = match self.look(job, now).await {
             Ok(found) => found,
-            Err(Undone::Over) => return Tally { refused: count, ..Tally::default() },
+            Err(Undone::Hidden) => return Tally { refused: job.recipients.len(), ..Tally::default() },
+            Err(Undone::Over) => return self.drop_all(job, now).await,
             Err(Undone::Failed(error)) => {
                 tracing::warn!(%error, post_id = %job.post_id, "cannot read a post that is to be pushed");
-                return Tally { failed: count, ..Tally::default() };
+                return Tally { failed: job.recipients.clone(), ..Tally::default() };
             }
         };
         let recipients = match self.recipients(job, &post).await {
             Ok(recipients) => recipients,
             Err(error) => {
                 tracing::warn!(%error, post_id = %job.post_id, "cannot tell who is to be told of a post");
-                return Tally { failed: count, ..Tally::default() };
+                return Tally { failed: job.recipients.clone(), ..Tally::default() };
             }
         };
         let throttled = AtomicBool::new(false);
@@ -127,11 +129,30 @@ where
         let one = |(recipient, preferences): (PushRecipient, Preferences)| async move {
             self.tell(news, recipient, &preferences).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, user_id = %recipient.user_id, "a recipient cannot be told");
-                Tally { failed: 1, ..Tally::default() }
+                Tally { failed: vec![recipient], ..Tally::default() }
             })
         };
         stream::iter(recipients)
             .map(one)
+            .buffer_unordered(CONCURRENT_RECIPIENTS)
+            .fold(Tally::default(), |sum, tally| async move { sum.plus(tally) })
+            .await
+    }
+
+    /// Notes that nobody of a job is told any more.
+    async fn drop_all(&self, job: &PushJob, now: Timestamp) -> Tally {
+        let note = |to: PushRecipient| async move {
+            let key = NewsKey { post_id: job.post_id, news: job.news, user_id: to.user_id };
+            match self.deliveries.note(&key, to.because, Outcome::Dropped, now).await {
+                Ok(()) => Tally { refused: 1, ..Tally::default() },
+                Err(error) => {
+                    tracing::warn!(%error, user_id = %to.user_id, "it is not noted that a push was dropped");
+                    Tally { failed: vec![to], ..Tally::default() }
+                }
+            }
+        };
+        stream::iter(job.recipients.iter().copied())
+            .map(note)
             .buffer_unordered(CONCURRENT_RECIPIENTS)
             .fold(Tally::default(), |sum, tally| async move { sum.plus(tally) })
             .await
@@ -163,8 +184,11 @@ where
             let is_recent = now < time::after(job.post_id.time(), MOST_UNSTORED_SECONDS);
             let is_new = is_shared && is_recent && !is_deleted;
             let error = || Error::unavailable("posts", "a post is not there, which may be still to come");
-            return Err(if is_new { Undone::Failed(error()) } else { Undone::Over });
+            return Err(if is_new { Undone::Failed(error()) } else { Undone::Hidden });
         };
+        if post.withheld {
+            return Err(Undone::Hidden);
+        }
         let stale = time::after(job.told_at, TIME_TO_LIVE_SECONDS);
         let end = post.expires_at.map_or(stale, |expires| expires.min(stale));
         let left = Duration::try_from(now.duration_until(end)).unwrap_or_default();
@@ -250,7 +274,7 @@ where
                 }
                 Err(error) => {
                     tracing::warn!(%error, user_id = %to.user_id, device_id = %device.device_id, "a push failed");
-                    tally.failed += 1;
+                    tally.failed = vec![to];
                 }
             }
         }
@@ -381,7 +405,7 @@ impl Tally {
             done: self.done + other.done,
             muted: self.muted + other.muted,
             held: self.held + other.held,
-            failed: self.failed + other.failed,
+            failed: [self.failed, other.failed].concat(),
             put_off: [self.put_off, other.put_off].concat(),
         }
     }

@@ -61,5 +61,6 @@ pub mod subscriptions;
 pub mod time;
 pub mod timeline;
 pub mod timeline_loading;
+mod vector;
 
 pub use error::{Error, Refusal, Result};

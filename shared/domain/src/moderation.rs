@@ -83,6 +83,12 @@ pub struct Standing {
     pub withheld: bool,
     /// What a moderator has decided.
     pub decision: Option<Decision>,
+    /// When they kept it.
+    #[serde(default)]
+    pub kept_at: Option<Timestamp>,
+    /// How many flags it has; of one that was kept, had then.
+    #[serde(default)]
+    pub flags: u32,
     /// Which edit says so. Of a standing that follows it is a later one.
     pub edit_id: EditId,
     /// Whether the log has it. If not, somebody is at it, or ended before that.
@@ -176,7 +182,10 @@ impl<C: PostCache, P: Posts, R: ReactionCounts + Standings, L: PostLog> Counting
                 return Ok(());
             }
             let counts = self.reactions.of(post_id).await?;
-            let new = self.counted(old.as_ref(), &counts, now);
+            let old_decision = old.and_then(|old| old.decision);
+            let decision =
+                if self.is_flagged_anew(post_id, old.as_ref(), &counts).await? { None } else { old_decision };
+            let new = self.counted(old.as_ref(), decision, &counts, now);
             if new.changes(old.as_ref()).is_empty() {
                 // Claimed all the same: who counted before, and saw something else, must not tell it after this.
                 if self.reactions.claim(post_id, old.as_ref(), &Standing { told: true, ..new }).await? {
@@ -196,9 +205,33 @@ impl<C: PostCache, P: Posts, R: ReactionCounts + Standings, L: PostLog> Counting
         Err(Error::unavailable("reactions", "a post's reactions are counted by many at once"))
     }
 
+    /// Whether a post that was kept has as many flags again since its author has changed it: then what a moderator has seen
+    /// is not what it is.
+    async fn is_flagged_anew(
+        &self,
+        post_id: PostId,
+        old: Option<&Standing>,
+        counts: &Counts,
+    ) -> Result<bool> {
+        let Some(Standing { flags, kept_at: Some(kept_at), decision: Some(Decision::Keep), .. }) = old else {
+            return Ok(false);
+        };
+        if counts.flags_in_all() < flags + self.flags_to_withhold.0.get() {
+            return Ok(false);
+        }
+        let post = posts::read(self.cache, self.posts, &[post_id]).await?.pop();
+        Ok(post.is_some_and(|post| post.updated_at > *kept_at))
+    }
+
     /// What is to be told of a post after `old`.
-    fn counted(&self, old: Option<&Standing>, counts: &Counts, now: Timestamp) -> Standing {
-        let decision = old.and_then(|old| old.decision);
+    fn counted(
+        &self,
+        old: Option<&Standing>,
+        decision: Option<Decision>,
+        counts: &Counts,
+        now: Timestamp,
+    ) -> Standing {
+        let kept = old.filter(|_| decision == Some(Decision::Keep));
         // What is withheld stays so until a moderator has decided, also where flags go with who raised them.
         let was_withheld = old.is_some_and(|old| old.withheld);
         let many = counts.flags_in_all() >= self.flags_to_withhold.0.get();
@@ -206,6 +239,8 @@ impl<C: PostCache, P: Posts, R: ReactionCounts + Standings, L: PostLog> Counting
             confirmations: counts.confirmations,
             withheld: decision.is_none() && (was_withheld || many),
             decision,
+            kept_at: kept.and_then(|kept| kept.kept_at),
+            flags: kept.map_or(counts.flags_in_all(), |kept| kept.flags),
             edit_id: EditId::new(Standing::before(old, now)),
             told: false,
         }
@@ -264,14 +299,15 @@ impl<C: PostCache + PostCacheEditor, P: Posts, S: Standings, L: PostLog> Decidin
             return Err(not_flagged().into());
         }
         let post = posts::read(self.cache, self.posts, &[post_id]).await?.pop().ok_or_else(not_flagged)?;
-        let new = Standing { withheld: false, decision: Some(Decision::Keep), told: false, ..*old };
+        let (decision, kept_at) = (Some(Decision::Keep), Some(now));
+        let new = Standing { withheld: false, decision, kept_at, told: false, ..*old };
         let (new, edit) = edited(new, Some(old), &post, now);
         if !self.standings.claim(post_id, Some(old), &new).await? {
             return Ok(false);
         }
         let kept = edit.applied_to(post);
         posts::append(self.log, &PostChange::Edited(edit).into(), NOT_CONFIRMED).await?;
-        if let Err(error) = self.cache.replace(&kept).await {
+        if let Err(error) = self.cache.foresee(&kept).await {
             tracing::warn!(cache_unavailable = true, %error, %post_id, "a post is at hand as withheld until the log is read");
         }
         self.standings.settle(post_id, &new).await?;

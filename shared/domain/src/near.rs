@@ -58,7 +58,7 @@ impl Near {
         let mut newest =
             Newest::new(index, PlaceKey::within(self.circle), self.before.map(|cursor| cursor.0));
         let wanted = |entry: &PlaceEntry| {
-            entry.signed_distance_m(self.circle.centre()) <= self.circle.radius_m()
+            entry.meets(&self.circle)
                 && self.category.as_ref().is_none_or(|category| *category == entry.category)
                 && entry.is_shown(hidden)
         };

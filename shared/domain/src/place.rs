@@ -16,6 +16,7 @@ use crate::{
     cover::Region,
     error::Invalid,
     input::{Fields, number, out_of_range},
+    vector::Vector,
 };
 
 /// The mean radius of the Earth in metres (IUGG), the sphere on which distances are measured.
@@ -44,6 +45,9 @@ impl TryFrom<RawPoint> for Point {
 }
 
 impl Point {
+    /// The north pole.
+    pub(crate) const POLE: Self = Self { lat: 90.0, lon: 0.0 };
+
     /// A latitude from -90 to 90, and a longitude from -180 to 180.
     pub fn new(lat: f64, lon: f64) -> Result<Self, Invalid> {
         if !(-90.0..=90.0).contains(&lat) {
@@ -89,6 +93,14 @@ impl Point {
     pub fn cell(self, resolution: u8) -> Cell {
         let finest = self.lat_lng().to_cell(Resolution::Fifteen);
         Cell::of(finest).ancestor(resolution)
+    }
+
+    /// The point at a share of the shortest way to another, which is not on the other side of the Earth.
+    fn towards(self, other: Self, share: f64) -> Self {
+        let (from, to) = (Vector::of(self), Vector::of(other));
+        let angle = from.angle(to);
+        let between = from.times((angle * (1.0 - share)).sin()).plus(to.times((angle * share).sin()));
+        between.unit().map_or(self, Vector::point)
     }
 
     /// A vertex or centre of a cell.
@@ -162,6 +174,17 @@ impl Circle {
     #[must_use]
     pub const fn radius_m(self) -> f64 {
         self.radius_m
+    }
+
+    /// Its point that is nearest to another: that one itself, where it lies within.
+    #[must_use]
+    pub fn nearest(self, point: Point) -> Point {
+        let distance_m = self.centre.distance_m(point);
+        if distance_m <= self.radius_m {
+            point
+        } else {
+            self.centre.towards(point, self.radius_m / distance_m)
+        }
     }
 
     /// Whether a point lies within it.

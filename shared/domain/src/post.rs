@@ -13,7 +13,7 @@ use crate::{
     error::Invalid,
     ids::{PostId, UserId},
     input::{Fields, parsed, text},
-    place::{Cell, Point},
+    place::{Cell, Circle, Point},
     time::{self, Timestamp},
 };
 
@@ -69,6 +69,13 @@ impl Region for Post {
         match &self.area {
             Some(area) => area.signed_distance_m(point),
             None => self.location.distance_m(point),
+        }
+    }
+
+    fn meets(&self, circle: &Circle) -> bool {
+        match &self.area {
+            Some(area) => area.meets(circle),
+            None => circle.contains(self.location),
         }
     }
 

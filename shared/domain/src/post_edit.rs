@@ -155,6 +155,12 @@ impl Edit {
         self.changes.iter().any(|change| moves(change.field()))
     }
 
+    /// Whether it changes what the place index knows of the post ([`crate::posts::PlaceEntry`]).
+    #[must_use]
+    pub fn moves_entries(&self) -> bool {
+        self.moves_audience() || self.changes.iter().any(|change| change.field() == Field::Author)
+    }
+
     /// The status that it gives the post, if it gives it one.
     #[must_use]
     pub fn status(&self) -> Option<PostStatus> {

@@ -73,9 +73,10 @@ impl PostPatch {
             let invalid = Invalid::new("out_of_range", "must be after starts_at, or after it was posted");
             return Err(Refusal::invalid(vec![invalid.at("/ends_at")]));
         }
-        let area = self.area.apply(post.area.clone());
-        if let Some(area) = &area {
-            let reached = area.within_reach(self.location.unwrap_or(post.location));
+        let (area, location) = (self.area.apply(post.area.clone()), self.location.unwrap_or(post.location));
+        let is_elsewhere = (&area, location) != (&post.area, post.location);
+        if let Some(area) = area.as_ref().filter(|_| is_elsewhere) {
+            let reached = area.within_reach(location);
             reached.map_err(|invalid| Refusal::invalid(vec![invalid.at("/area")]))?;
         }
         let changes = [
@@ -188,7 +189,7 @@ impl<C: PostCache + PostCacheEditor, P: Posts, L: PostLog> Changing<'_, C, P, L>
         let edit = Edit::new(&post, changes, now);
         let edited = edit.applied_to(post);
         posts::append(self.log, &PostChange::Edited(edit).into(), NOT_CONFIRMED).await?;
-        if let Err(error) = self.cache.replace(&edited).await {
+        if let Err(error) = self.cache.foresee(&edited).await {
             tracing::warn!(cache_unavailable = true, %error, post_id = %edited.post_id, "an edited post is at hand as it was until the log is read");
         }
         Ok(edited)

@@ -72,8 +72,11 @@ pub trait PostCache: Sync {
 
 /// Changes posts at hand. The changes of one post come one after the other.
 pub trait PostCacheEditor: Sync {
-    /// Keeps a post in place of a form of it with fewer revisions, or of none.
+    /// Keeps the stored form of a post in place of one with as many revisions or fewer, or of none.
     fn replace(&self, post: &Post) -> impl Future<Output = Result<()>> + Send;
+    /// Keeps a post, as it will be when the log is read, in place of a form of it with fewer revisions, or of none. Who edits
+    /// it at the same time foresees another form of as many revisions: the stored one replaces both.
+    fn foresee(&self, post: &Post) -> impl Future<Output = Result<()>> + Send;
     /// Keeps a post no more, and remembers that it was deleted, so that a late reader puts none in its place.
     fn remove(&self, id: PostId) -> impl Future<Output = Result<()>> + Send;
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Result,
+    delivery::Tally,
     push::{PushJob, PushRecipient},
 };
 
@@ -32,12 +33,18 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 
 impl PushTurn {
-    /// The next turn, for those of the job who are put off, and how long it is until then.
+    /// The next turn, and how long it is until then, if somebody of the job is put off. Then it is for those of whom
+    /// something failed as well: if this turn were tried again besides, both would put off the same people.
     #[must_use]
-    pub fn next(&self, recipients: Vec<PushRecipient>) -> (Self, Duration) {
+    pub fn next(&self, tally: &Tally) -> Option<(Self, Duration)> {
+        if tally.put_off.is_empty() {
+            return None;
+        }
+        let left = |one: &&PushRecipient| tally.put_off.contains(one) || tally.failed.contains(one);
+        let recipients = self.job.recipients.iter().filter(left).copied().collect();
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.put_off.min(16));
         let job = PushJob { recipients, ..self.job.clone() };
-        (Self { job, put_off: self.put_off + 1 }, doubled.min(LONGEST_PAUSE))
+        Some((Self { job, put_off: self.put_off + 1 }, doubled.min(LONGEST_PAUSE)))
     }
 }
 
@@ -71,9 +78,13 @@ mod tests {
         assert_eq!(turn, PushTurn { job: job.clone(), put_off: 0 });
         let later = job.recipients[1..].to_vec();
         let mut pauses = Vec::new();
-        for put_off in 1..=200 {
-            let (next, pause) = turn.next(later.clone());
-            assert_eq!(next, PushTurn { job: PushJob { recipients: later.clone(), ..job.clone() }, put_off });
+        for times in 1..=200 {
+            let (put_off, failed) = (vec![later[0]], vec![later[1]]);
+            let (next, pause) = turn.next(&Tally { failed, put_off, ..Tally::default() }).unwrap();
+            assert_eq!(
+                next,
+                PushTurn { job: PushJob { recipients: later.clone(), ..job.clone() }, put_off: times }
+            );
             assert_eq!(
                 serde_json::from_str::<PushTurn>(&serde_json::to_string(&next).unwrap()).unwrap(),
                 next
@@ -81,6 +92,8 @@ mod tests {
             pauses.push(pause.as_secs());
             turn = next;
         }
+        // What only failed comes again by itself.
+        assert_eq!(turn.next(&Tally { failed: later, ..Tally::default() }), None);
         assert_eq!(pauses[..8], [2, 4, 8, 16, 32, 64, 120, 120]);
         assert_eq!(pauses.last(), Some(&120));
     }

@@ -55,6 +55,8 @@ pub const CHANGING: RateLimit = RateLimit { name: "changing", most: 240, window:
 pub const READING: RateLimit = RateLimit { name: "reading", most: 1_200, window: MINUTE };
 /// Searches for people by one account: enough to type, and too few to go through a town's names or addresses.
 pub const SEARCHING: RateLimit = RateLimit { name: "searching", most: 120, window: MINUTE };
+/// Counts of a post's deliveries for one account: each reads what is remembered of all of them.
+pub const COUNTING: RateLimit = RateLimit { name: "counting", most: 12, window: MINUTE };
 /// Images that one account may upload.
 pub const UPLOADING: RateLimit = RateLimit { name: "uploading", most: 30, window: Duration::from_hours(1) };
 

@@ -87,7 +87,7 @@ impl Wish {
         tags_match
             && self.category == *post.category()
             && self.min_severity.is_none_or(|least| post.severity() >= least)
-            && self.area.is_none_or(|area| post.signed_distance_m(area.centre()) <= area.radius_m())
+            && self.area.is_none_or(|area| post.meets(&area))
     }
 }
 

@@ -69,10 +69,11 @@ where
             .await;
         let (mut loads, mut outcomes) = (Vec::new(), Vec::with_capacity(changes.len()));
         for one in begun {
-            outcomes.push(one.map(|one| {
-                let size = one.as_ref().map_or(0, |load: &Load| load.owners.len());
-                loads.extend(one);
-                size
+            outcomes.push(one.map(|part| {
+                let (load, rest): (Option<Load>, _) = part.unzip();
+                let size = load.as_ref().map_or(0, |load| load.owners.len());
+                loads.extend(load);
+                (size, rest.flatten())
             }));
         }
         if !loads.is_empty()
@@ -81,15 +82,29 @@ where
             let cause = error.to_string();
             return changes.iter().map(|_| Err(Error::unavailable("timelines", cause.clone()))).collect();
         }
-        outcomes
+        // Only now: a part that has to be done again must not have left a step each time.
+        let queued = outcomes.into_iter().map(|outcome| async {
+            let (size, rest) = outcome?;
+            self.leave(rest).await.map(|()| size)
+        });
+        stream::iter(queued.collect::<Vec<_>>()).buffered(CONCURRENT_AUDIENCES).collect().await
     }
 
     /// Goes on with an audience that was too large to be done at once.
     pub async fn go_on(&self, post: Post, walk: Walk) -> Result<usize> {
-        let load = self.begin(post, walk).await?;
+        let (load, rest) = self.begin(post, walk).await?;
         let size = load.owners.len();
         self.timelines.load(&[load]).await?;
+        self.leave(rest).await?;
         Ok(size)
+    }
+
+    /// Queues what is left of an audience, if anything is.
+    async fn leave(&self, rest: Option<Step>) -> Result<()> {
+        match rest {
+            Some(step) => self.queue.enqueue(&step, Duration::ZERO).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes sure that what happened is stored, and is so at hand; answers each post that is to be loaded.
@@ -123,21 +138,18 @@ where
         Ok(edit.moves_audience().then_some(post))
     }
 
-    /// The next part of a post's audience; what is left after it is queued. What is under a large key goes to the key's own
+    /// The next part of a post's audience, and what is left after it. What is under a large key goes to the key's own
     /// timeline, and to nobody else's once all readers merge it.
-    async fn begin(&self, post: Post, mut walk: Walk) -> Result<Load> {
+    async fn begin(&self, post: Post, mut walk: Walk) -> Result<(Load, Option<Step>)> {
         let now = time::now();
         let known = self.large.all().await?;
         let merged = known.iter().filter(|large| large.is_merged(now));
         walk.pass_over(merged.map(|large| large.key.clone()));
         let part = walk.next(self.audience, self.large, &post, post.created_at, self.sizes).await?;
-        if !walk.is_over() {
-            let step = Step { post_id: post.post_id, task: Task::Load { walk } };
-            self.queue.enqueue(&step, Duration::ZERO).await?;
-        }
+        let rest = (!walk.is_over()).then(|| Step { post_id: post.post_id, task: Task::Load { walk } });
         let users = part.into_iter().map(|recipient| Owner::User(recipient.user_id));
         let large = known.iter().filter(|large| large.is_remembered(now) && large.key.finds(&post));
         let keys = large.map(|large| Owner::Key(large.key.clone()));
-        Ok(Load { owners: users.chain(keys).collect(), post })
+        Ok((Load { owners: users.chain(keys).collect(), post }, rest))
     }
 }

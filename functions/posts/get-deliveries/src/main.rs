@@ -7,7 +7,7 @@ use tocsin_adapters::{
     dynamodb::{DeliveriesTable, FriendshipsTable, PostsTable},
     redis::{RedisHiddenCache, RedisPostCache, RedisRateLimiter},
 };
-use tocsin_domain::{Result, delivery_counts, friendship::hidden_from, time};
+use tocsin_domain::{Result, delivery_counts, friendship::hidden_from, rate_limit::COUNTING, time};
 use tocsin_lambda::{
     callers::Callers,
     limits,
@@ -33,12 +33,11 @@ fn main() -> ExitCode {
 async fn get_deliveries(ports: &Ports, request: &Request) -> Result<Response> {
     let (callers, limiter, cache, stored, table, hidden_cache, friendships) = ports;
     let caller = request.caller(callers).await?;
-    let deliveries = async {
-        request.no_query()?;
-        let post_id = request.id_in_path("post_id", "post")?;
-        let hidden = hidden_from(hidden_cache, friendships, caller.user_id);
-        delivery_counts::of_post(cache, stored, table, hidden, &caller, post_id, time::now()).await
-    };
-    let deliveries = limits::read(limiter, &caller, deliveries).await?;
+    limits::within(limiter, COUNTING, &caller).await?;
+    request.no_query()?;
+    let post_id = request.id_in_path("post_id", "post")?;
+    let hidden = hidden_from(hidden_cache, friendships, caller.user_id);
+    let deliveries =
+        delivery_counts::of_post(cache, stored, table, hidden, &caller, post_id, time::now()).await?;
     Response::read(request, Caching::Private, &deliveries)
 }

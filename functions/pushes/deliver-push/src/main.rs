@@ -1,5 +1,5 @@
 //! Consumes the queue of pushes: sends each job's, once to each device, and adds them to people's inboxes. A job of which
-//! some failed is tried again, for those alone; those for whom SNS takes no more are put off.
+//! some failed is tried again, and rings nobody again; those for whom SNS takes no more are put off.
 
 use std::process::ExitCode;
 
@@ -43,12 +43,11 @@ async fn deliver_push(all: &Ports, turn: PushTurn, queue: &str) -> Result<()> {
     metrics::count(Metric::PushesMuted, tally.muted);
     metrics::count(Metric::PushesHeld, tally.held);
     metrics::count(Metric::PushesPutOff, tally.put_off.len());
-    if !tally.put_off.is_empty() {
-        let (turn, pause) = turn.next(tally.put_off);
-        queues.of(queue).put_off(&turn, pause).await?;
+    if let Some((next, pause)) = turn.next(&tally) {
+        return queues.of(queue).put_off(&next, pause).await;
     }
-    if tally.failed > 0 {
-        return Err(Error::unavailable("pushes", format!("{} of them failed", tally.failed)));
+    match tally.failed.len() {
+        0 => Ok(()),
+        failed => Err(Error::unavailable("pushes", format!("{failed} of them failed"))),
     }
-    Ok(())
 }

@@ -8,7 +8,7 @@
 //! An entry's sort key is a UUIDv7, so an index is in the order of time.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -151,19 +151,36 @@ impl PostsTable {
             return Ok(Stored::Deleted);
         }
         let stored: Post = read("a post", &mut there, "post")?;
-        if stored.revision != post.revision {
-            self.move_entries(post, &stored).await?;
+        if stored.revision == post.revision {
+            return Ok(Stored::Already);
         }
-        Ok(Stored::Already)
+        let settled = self.settle_entries(post.post_id, PlaceKey::of(post)).await?;
+        Ok(if settled.is_some() { Stored::Already } else { Stored::Deleted })
     }
 
-    /// Puts a post's entries, and removes those of another form of it that it has no more.
-    async fn move_entries(&self, from: &Post, to: &Post) -> Result<()> {
-        let keys = PlaceKey::of(to);
-        let put = self.put_entries(entry_items(to)?).await;
+    /// Makes a post's entries those of its stored form, whoever writes others meanwhile, and removes those under other keys;
+    /// answers the post, or none where it was deleted.
+    async fn settle_entries(&self, id: PostId, mut others: BTreeSet<PlaceKey>) -> Result<Option<Post>> {
+        for _ in 0..MOST_MERGES {
+            let Some(stored) = self.stored(&id).await?.ok_or_else(not_stored)? else {
+                self.delete_entries(id, &others).await?;
+                return Ok(None);
+            };
+            self.put_entries_in_place_of(&others, &stored.post).await?;
+            let now = self.stored(&id).await?.flatten();
+            if now.is_some_and(|now| now.post.revision == stored.post.revision) {
+                return Ok(Some(stored.post));
+            }
+            others.extend(PlaceKey::of(&stored.post));
+        }
+        Err(edited_by_many())
+    }
+
+    /// Puts a post's entries, and removes those under other keys, where other forms of it were.
+    async fn put_entries_in_place_of(&self, others: &BTreeSet<PlaceKey>, post: &Post) -> Result<()> {
+        let put = self.put_entries(entry_items(post)?).await;
         put.map_err(|unwritten| unwritten.into_error(self.table.service))?;
-        let old_keys = PlaceKey::of(from);
-        self.delete_entries(to.post_id, old_keys.iter().filter(|key| !keys.contains(key))).await
+        self.delete_entries(post.post_id, others.difference(&PlaceKey::of(post))).await
     }
 
     /// Puts a post in place of one form of it; answers whether that was there.
@@ -203,39 +220,36 @@ const MOST_MERGES: usize = 8;
 
 impl PostEditor for PostsTable {
     async fn edit(&self, edit: &Edit) -> Result<Option<Post>> {
-        // What it was moved to by tries that came to nothing.
-        let mut tried: Vec<PlaceKey> = Vec::new();
+        // Where tries that came to nothing have put it.
+        let mut tried = BTreeSet::new();
         for _ in 0..MOST_MERGES {
-            let old = match self.stored(&edit.post_id).await? {
-                Some(Some(old)) => old,
-                Some(None) => {
-                    self.delete_entries(edit.post_id, &tried).await?;
-                    return Ok(None);
-                }
-                None => {
-                    return Err(Error::unavailable(
-                        self.table.service,
-                        "a post is edited that is not stored",
-                    ));
-                }
+            let Some(old) = self.stored(&edit.post_id).await?.ok_or_else(not_stored)? else {
+                self.delete_entries(edit.post_id, &tried).await?;
+                return Ok(None);
             };
             let mut new = old.clone();
             let changed = new.merge(edit);
-            let stays = PlaceEntry::of(&old.post) == PlaceEntry::of(&new.post);
-            // The entries first, as for a new post; and if it ends in between, it is done again from here.
-            if !stays {
-                self.move_entries(&old.post, &new.post).await?;
+            if !changed {
+                // Somebody may have ended right before its entries were those of what is stored, or have written those of
+                // an older form since.
+                let moves = edit.moves_entries() || !tried.is_empty();
+                return if moves {
+                    self.settle_entries(edit.post_id, tried).await
+                } else {
+                    Ok(Some(old.post))
+                };
             }
-            if !changed || self.replace(&old.post, &new).await? {
-                let keys = PlaceKey::of(&new.post);
-                self.delete_entries(edit.post_id, tried.iter().filter(|key| !keys.contains(key))).await?;
+            // The entries first, as for a new post.
+            if edit.moves_entries() {
+                tried.extend(PlaceKey::of(&old.post));
+                self.put_entries_in_place_of(&tried, &new.post).await?;
+            }
+            if self.replace(&old.post, &new).await? {
                 return Ok(Some(new.post));
             }
-            if !stays {
-                tried.extend(PlaceKey::of(&new.post));
-            }
+            tried.extend(PlaceKey::of(&new.post));
         }
-        Err(Error::unavailable(self.table.service, "a post is edited by many at once"))
+        Err(edited_by_many())
     }
 
     async fn remove(&self, deletion: &Deletion) -> Result<()> {
@@ -248,6 +262,14 @@ impl PostEditor for PostsTable {
         self.table.put_item(item).send().await.map_err(failed(self.table.service))?;
         Ok(())
     }
+}
+
+fn not_stored() -> Error {
+    Error::unavailable("posts", "a post is edited that is not stored")
+}
+
+fn edited_by_many() -> Error {
+    Error::unavailable("posts", "a post is edited by many at once")
 }
 
 /// Why entries were not put.

@@ -154,24 +154,23 @@ impl Audience for SubscriptionsTable {
         limit: usize,
     ) -> Result<(Vec<AudienceEntry>, Option<Position>)> {
         let (pk, cell) = audience_place(&lookup.key);
-        // What is inside a cell has its digits, and more of them.
-        let cell = if lookup.inside { cell.to_owned() } else { format!("{cell}/") };
         let start = from.map(|sk| keys(&pk, sk));
-        let answer = self
-            .table
-            .client
-            .query()
-            .table_name(&self.table.name)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :cell)")
-            .expression_attribute_values(":pk", text(&pk))
-            .expression_attribute_values(":cell", text(cell))
-            // A timeline that was rebuilt after a subscription was made must not miss a post for it.
-            .consistent_read(true)
-            .set_exclusive_start_key(start)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .send()
-            .await
-            .map_err(failed(self.table.service))?;
+        // Consistently: a timeline that was rebuilt after a subscription was made must not miss a post for it.
+        let query = self.table.query().expression_attribute_values(":pk", text(&pk));
+        let query = match (lookup.inside, cell) {
+            // DynamoDB takes no empty text for a key, and all that is in the partition is inside.
+            (true, "") => query.key_condition_expression("pk = :pk"),
+            (inside, cell) => {
+                // What is inside a cell has its digits, and more of them.
+                let begin = if inside { cell.to_owned() } else { format!("{cell}/") };
+                query
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :cell)")
+                    .expression_attribute_values(":cell", text(begin))
+            }
+        };
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let answer = query.set_exclusive_start_key(start).limit(limit).send().await;
+        let answer = answer.map_err(failed(self.table.service))?;
         let read_one = |mut item: Item| {
             let sk: String = read("an audience entry", &mut item, "sk")?;
             let finer = sk.split('/').next().unwrap_or_default();

@@ -115,6 +115,20 @@ pub struct MemoryPostCache {
     posts: Shared<HashMap<PostId, Option<Post>>>,
 }
 
+impl MemoryPostCache {
+    fn replace_if(&self, post: &Post, is_older: impl Fn(&Post) -> bool) {
+        let mut kept = self.posts.lock();
+        let is_replaced = match kept.get(&post.post_id) {
+            Some(Some(other)) => is_older(other),
+            Some(None) => false,
+            None => true,
+        };
+        if is_replaced {
+            kept.insert(post.post_id, Some(post.clone()));
+        }
+    }
+}
+
 impl PostCache for MemoryPostCache {
     async fn get(&self, ids: &[PostId]) -> Result<AtHand> {
         let (posts, mut at_hand) = (self.posts.lock(), AtHand::default());
@@ -138,15 +152,12 @@ impl PostCache for MemoryPostCache {
 
 impl PostCacheEditor for MemoryPostCache {
     async fn replace(&self, post: &Post) -> Result<()> {
-        let mut kept = self.posts.lock();
-        let is_newer = match kept.get(&post.post_id) {
-            Some(Some(other)) => other.revision < post.revision,
-            Some(None) => false,
-            None => true,
-        };
-        if is_newer {
-            kept.insert(post.post_id, Some(post.clone()));
-        }
+        self.replace_if(post, |other| other.revision <= post.revision);
+        Ok(())
+    }
+
+    async fn foresee(&self, post: &Post) -> Result<()> {
+        self.replace_if(post, |other| other.revision < post.revision);
         Ok(())
     }
 

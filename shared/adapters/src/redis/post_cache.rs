@@ -31,6 +31,15 @@ impl RedisPostCache {
     }
 }
 
+impl RedisPostCache {
+    /// Keeps a post in place of a form of it with fewer than so many revisions.
+    async fn replace_before(&self, revisions: u64, post: &Post) -> Result<()> {
+        let mut call = REPLACE.key(key(&post.post_id));
+        call.arg(write(post)?).arg(revisions).arg(LIFETIME_SECONDS);
+        self.redis.run(SERVICE, Request::Script(&call)).await
+    }
+}
+
 impl PostCache for RedisPostCache {
     async fn get(&self, ids: &[PostId]) -> Result<AtHand> {
         if ids.is_empty() {
@@ -78,9 +87,11 @@ impl PostCache for RedisPostCache {
 
 impl PostCacheEditor for RedisPostCache {
     async fn replace(&self, post: &Post) -> Result<()> {
-        let mut call = REPLACE.key(key(&post.post_id));
-        call.arg(write(post)?).arg(post.revision).arg(LIFETIME_SECONDS);
-        self.redis.run(SERVICE, Request::Script(&call)).await
+        self.replace_before(u64::from(post.revision) + 1, post).await
+    }
+
+    async fn foresee(&self, post: &Post) -> Result<()> {
+        self.replace_before(u64::from(post.revision), post).await
     }
 
     async fn remove(&self, id: PostId) -> Result<()> {
@@ -90,7 +101,7 @@ impl PostCacheEditor for RedisPostCache {
     }
 }
 
-/// KEYS: the post. ARGV: its new form, of which revision, the lifetime in s.
+/// KEYS: the post. ARGV: its new form, with how many revisions or more another one stays, the lifetime in s.
 ///
 /// One step, since a post's author changes it here while the log brings what happened before: neither an older form nor one
 /// of what was deleted meanwhile takes its place.

@@ -4,7 +4,10 @@
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_dynamodb::{
     Client,
-    config::Region,
+    config::{
+        ConfigBag, Intercept, Region, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef,
+    },
+    error::BoxError,
     types::{
         AttributeDefinition, BillingMode, KeySchemaElement, KeyType, LocalSecondaryIndex, Projection,
         ProjectionType, ScalarAttributeType,
@@ -12,6 +15,32 @@ use aws_sdk_dynamodb::{
 };
 use dynoxide::Database;
 use tocsin_adapters::aws;
+
+/// Refuses queries by an empty text, as AWS does: "The `AttributeValue` for a key attribute cannot contain an empty string
+/// value". The one in this process takes them.
+#[derive(Debug)]
+struct NoEmptyText;
+
+impl Intercept for NoEmptyText {
+    fn name(&self) -> &'static str {
+        "NoEmptyText"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request();
+        let is_query = request.headers().get("x-amz-target").is_some_and(|target| target.ends_with(".Query"));
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default());
+        if is_query && body.contains(r#"{"S":""}"#) {
+            return Err("a query by an empty text".into());
+        }
+        Ok(())
+    }
+}
 
 /// A client of a new, empty DynamoDB, with these tables: each with or without a sort key.
 pub(crate) async fn storage(tables: &[(&str, bool)]) -> Client {
@@ -44,6 +73,7 @@ pub(crate) async fn storage_of(tables: &[(&str, &[&str])]) -> Client {
         .endpoint_url(format!("http://{address}"))
         .build();
     let client = aws::dynamodb(&config);
+    let client = Client::from_conf(client.config().to_builder().interceptor(NoEmptyText).build());
     for (table, attributes) in tables {
         let mut request = client.create_table().table_name(*table).billing_mode(BillingMode::PayPerRequest);
         for name in *attributes {
