@@ -63,8 +63,9 @@ async fn throttling_slows_pushes_down_and_loses_none() {
     for post in &posted {
         let turns = turns(&record, post);
         let gaps: Vec<_> = turns.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
-        for pair in gaps.windows(2) {
-            assert!(pair[1] > pair[0].mul_f64(1.5), "SNS is asked less and less: {gaps:?}");
+        // A busy machine comes later to it, and never sooner.
+        for (gap, pause) in gaps.iter().zip([2, 4, 8, 16, 32]) {
+            assert!(*gap > Duration::from_secs(pause).mul_f64(0.75), "SNS is asked less and less: {gaps:?}");
         }
         let asked = throttled.iter().filter(|(_, event)| is_of(event, post)).count();
         assert!(

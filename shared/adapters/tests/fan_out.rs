@@ -270,7 +270,7 @@ impl Town {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn who_pages_through_a_timeline_misses_nothing_that_stays_and_sees_nothing_twice(
