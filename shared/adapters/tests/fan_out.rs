@@ -212,7 +212,7 @@ async fn assert_reads(town: &Town, reader: UserId, wished: &[(UserId, Wish)], lo
 /// What happens between two pages.
 #[derive(Clone, Debug)]
 enum Meanwhile {
-    Arrives(Post),
+    Arrives(Box<Post>),
     Changes(Index, FieldChange),
     IsDeleted(Index),
     /// Redis is flushed.
@@ -223,7 +223,7 @@ enum Meanwhile {
 
 fn meanwhile() -> impl Strategy<Value = Meanwhile> {
     prop_oneof![
-        3 => fixtures::any_post().prop_map(Meanwhile::Arrives),
+        3 => fixtures::any_post().prop_map(|post| Meanwhile::Arrives(Box::new(post))),
         3 => (any::<Index>(), change()).prop_map(|(post, change)| Meanwhile::Changes(post, change)),
         1 => any::<Index>().prop_map(Meanwhile::IsDeleted),
         1 => Just(Meanwhile::Flush),
@@ -242,7 +242,7 @@ impl Town {
         match meanwhile {
             Meanwhile::Arrives(post) => {
                 // Now, whatever time it was made up with.
-                let post = Post { post_id: PostId::new(time::now()), ..post };
+                let post = Post { post_id: PostId::new(time::now()), ..*post };
                 ids.push(post.post_id);
                 self.load(&[PostChange::Created(Box::new(post))]).await;
             }
