@@ -69,7 +69,7 @@ impl Town {
     async fn with_readers(chance: &mut StdRng) -> Self {
         let cache = MemoryPostCache::default();
         let mut town = Self { timelines: MemoryTimelines::over(&cache), cache, ..Self::default() };
-        let long_ago = time::now() - std::time::Duration::from_secs(3_600);
+        let long_ago = time::now() - std::time::Duration::from_hours(1);
         for number in 0..6 {
             let user = fixtures::user();
             let mut wishes = Vec::new();
@@ -176,18 +176,13 @@ impl Town {
     async fn consume<T>(&self, chance: &mut StdRng, work: impl AsyncFn(&Self) -> T) {
         let mut tries = 0;
         loop {
-            let lived = until_killed(self.lifetime(chance, tries), work(self)).await.is_some();
+            let lived = until_killed(lifetime(chance, tries), work(self)).await.is_some();
             self.deaths.update(|deaths| deaths + usize::from(!lived));
             if lived && chance.random_bool(0.8) {
                 return;
             }
             tries += 1;
         }
-    }
-
-    /// After how many uses of ports it dies; who has died often lives.
-    fn lifetime(&self, chance: &mut StdRng, tries: usize) -> usize {
-        if tries < 4 && chance.random_bool(0.6) { chance.random_range(0..MOST_USES) } else { usize::MAX }
     }
 
     /// Does what is queued, in any order, until nothing is. Who delivers and dies is followed by another when what they held
@@ -206,7 +201,7 @@ impl Town {
                 let mut tries = 0;
                 loop {
                     let before = self.gateway.pushes().len();
-                    let done = until_killed(self.lifetime(chance, tries), self.deliver(&job, *now)).await;
+                    let done = until_killed(lifetime(chance, tries), self.deliver(&job, *now)).await;
                     tries += 1;
                     if done.is_none() {
                         self.deaths.update(|deaths| deaths + 1);
@@ -236,9 +231,14 @@ impl Town {
     }
 }
 
+/// After how many uses of ports it dies; who has died often lives.
+fn lifetime(chance: &mut StdRng, tries: usize) -> usize {
+    if tries < 4 && chance.random_bool(0.6) { chance.random_range(0..MOST_USES) } else { usize::MAX }
+}
+
 /// What may happen to a post, after it was posted.
 fn later(post: &Post, chance: &mut StdRng) -> PostChange {
-    let change = match chance.random_range(0..5) {
+    let taken = match chance.random_range(0..5) {
         0 => FieldChange::Severity(Severity::Severe),
         1 => FieldChange::Severity(Severity::Extreme),
         2 => FieldChange::Category(fixtures::category("flood")),
@@ -247,7 +247,7 @@ fn later(post: &Post, chance: &mut StdRng) -> PostChange {
             return PostChange::Deleted(Deletion { post_id: post.post_id, deleted_at: time::now() });
         }
     };
-    PostChange::Edited(Edit::new(post, vec![change], time::now()))
+    PostChange::Edited(Edit::new(post, vec![taken], time::now()))
 }
 
 #[tokio::test]

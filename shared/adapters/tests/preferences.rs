@@ -35,7 +35,7 @@ use tocsin_domain::{
 
 /// A gateway that is away so often, and takes no more than so many.
 struct Gateway {
-    gateway: MemoryPushGateway,
+    inner: MemoryPushGateway,
     away: AtomicUsize,
     takes: AtomicUsize,
     asked: AtomicUsize,
@@ -43,8 +43,8 @@ struct Gateway {
 
 impl Default for Gateway {
     fn default() -> Self {
-        let (gateway, takes) = (MemoryPushGateway::default(), usize::MAX.into());
-        Self { gateway, away: AtomicUsize::default(), takes, asked: AtomicUsize::default() }
+        let (inner, takes) = (MemoryPushGateway::default(), usize::MAX.into());
+        Self { inner, away: AtomicUsize::default(), takes, asked: AtomicUsize::default() }
     }
 }
 
@@ -63,11 +63,11 @@ impl Gateway {
 
 impl PushGateway for Gateway {
     async fn register(&self, owner: UserId, device_id: &DeviceId, token: &DeviceToken) -> Result<Endpoint> {
-        self.gateway.register(owner, device_id, token).await
+        self.inner.register(owner, device_id, token).await
     }
 
     async fn unregister(&self, endpoint: &Endpoint) -> Result<()> {
-        self.gateway.unregister(endpoint).await
+        self.inner.unregister(endpoint).await
     }
 
     async fn publish(&self, device: &Device, push: &Push) -> Result<Published> {
@@ -75,7 +75,7 @@ impl PushGateway for Gateway {
             return Err(Error::unavailable("the gateway", "away"));
         }
         self.take()?;
-        self.gateway.publish(device, push).await
+        self.inner.publish(device, push).await
     }
 
     async fn publish_digest(&self, device: &Device, digest: &Digest) -> Result<Published> {
@@ -83,7 +83,7 @@ impl PushGateway for Gateway {
             return Err(Error::unavailable("the gateway", "away"));
         }
         self.take()?;
-        self.gateway.publish_digest(device, digest).await
+        self.inner.publish_digest(device, digest).await
     }
 }
 
@@ -175,12 +175,12 @@ impl Town {
 
     /// What rang: the titles of pushes, and of digests all of theirs.
     fn rung(&self) -> Vec<String> {
-        self.gateway.gateway.pushes().into_iter().map(|(_, push)| push.post.title).collect()
+        self.gateway.inner.pushes().into_iter().map(|(_, push)| push.post.title).collect()
     }
 
     fn digests(&self) -> Vec<Vec<String>> {
         let titles = |digest: Digest| digest.posts.into_iter().map(|post| post.title).collect();
-        self.gateway.gateway.digests().into_iter().map(|(_, digest)| titles(digest)).collect()
+        self.gateway.inner.digests().into_iter().map(|(_, digest)| titles(digest)).collect()
     }
 
     /// What the inbox says of the pushes, the newest last.
@@ -366,7 +366,7 @@ async fn who_is_not_rung_since_the_gateway_takes_no_more_is_put_off_and_the_gate
         job = PushJob { recipients: tally.put_off, ..job };
     }
     let mut rung: Vec<_> =
-        town.gateway.gateway.pushes().into_iter().map(|(device, _)| device.token.token).collect();
+        town.gateway.inner.pushes().into_iter().map(|(device, _)| device.token.token).collect();
     rung.sort();
     assert_eq!(rung.len(), 2 * PushJob::MOST_RECIPIENTS);
     rung.dedup();
@@ -405,7 +405,7 @@ async fn a_digest_for_which_the_gateway_takes_no_more_is_due_again_soon() {
     assert_eq!(town.digest(ada, soon).await.unwrap(), 1, "the device that has not rung");
     assert_eq!(town.held(ada).await, 0);
     let mut rung: Vec<_> =
-        town.gateway.gateway.digests().into_iter().map(|(device, _)| device.device_id.to_string()).collect();
+        town.gateway.inner.digests().into_iter().map(|(device, _)| device.device_id.to_string()).collect();
     rung.sort();
     assert_eq!(rung, ["phone", "tablet"]);
 }
@@ -425,7 +425,7 @@ async fn one_that_was_held_comes_as_its_own_push_and_its_end_only_where_it_was_t
     // Only to who was told of it.
     assert_eq!(town.push(ada, &told, News::Resolved, at(NIGHT)).await, HELD);
     assert_eq!(town.digest(ada, at(MORNING)).await.unwrap(), 1);
-    let pushes = town.gateway.gateway.pushes();
+    let pushes = town.gateway.inner.pushes();
     let shown: Vec<_> = pushes.iter().map(|(_, push)| (push.post.title.as_str(), push.news)).collect();
     assert_eq!(shown, [("told", News::Posted), ("told", News::Resolved)]);
     assert_eq!(town.digests(), [[""; 0]; 0]);
