@@ -23,7 +23,6 @@ impl Requests {
     }
 
     /// How many there were since this was last asked.
-    #[must_use]
     pub fn take(&self) -> usize {
         self.0.swap(0, Ordering::SeqCst)
     }
