@@ -65,6 +65,8 @@ async fn posts() {
     posts::posts(&PostsTable::new(&client, "posts")).await;
     posts::changes(&PostsTable::new(&client, "posts")).await;
     posts::edits_at_once(&PostsTable::new(&client, "posts")).await;
+    posts::edits_by_several(&PostsTable::new(&client, "posts")).await;
+    posts::edited_areas(&PostsTable::new(&client, "posts")).await;
     posts::idempotency(&IdempotencyTable::new(&client, "idempotency")).await;
 }
 

@@ -9,7 +9,8 @@ use tocsin_adapters::memory::{
 };
 use tocsin_conformance::fixtures;
 use tocsin_domain::{
-    audience::{self, Sizes},
+    Error, Result,
+    audience::{self, Sizes, Walk},
     cursor::{Cursor, Limit},
     fan_out::Task,
     ids::{PostId, UserId},
@@ -20,7 +21,7 @@ use tocsin_domain::{
     posts::{PostEditor as _, Posts as _},
     subscription::{Subscription, SubscriptionEditor as _, Wish},
     time::{self, Timestamp},
-    timeline::{self, Reading},
+    timeline::{self, Load, Reading, TimelineLoader},
     timeline_loading::Loading,
 };
 
@@ -319,4 +320,34 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+/// Timelines that are away.
+struct Away;
+
+impl TimelineLoader for Away {
+    async fn load(&self, _: &[Load]) -> Result<usize> {
+        Err(Error::unavailable("timelines", "away"))
+    }
+}
+
+/// Else each try would leave the rest of the audience to another one.
+#[tokio::test]
+async fn a_part_that_is_not_done_leaves_no_step() {
+    let town = Town { sizes: Some(Sizes { large_key: 100, part: 3 }), ..Town::default() };
+    for _ in 0..10 {
+        let subscription = fixtures::subscription(fixtures::wish("fire"));
+        let keys = fixtures::keys(&subscription);
+        town.subscriptions.add(fixtures::user(), &subscription, &keys).await.unwrap();
+    }
+    let (posts, audience, cache, queue) = (&town.stored, &town.subscriptions, &town.cache, &town.steps);
+    let sizes = town.sizes.unwrap();
+    let loading = Loading { posts, audience, large: audience, timelines: &Away, cache, queue, sizes };
+    let post = fixtures::post();
+    for _ in 0..3 {
+        let created = PostChange::Created(Box::new(post.clone()));
+        assert!(loading.load(&[created]).await.pop().unwrap().is_err());
+        assert!(loading.go_on(post.clone(), Walk::over(&post)).await.is_err());
+    }
+    assert!(town.steps.take().is_none());
 }

@@ -38,6 +38,8 @@ async fn conformance() {
     posts::posts(&MemoryPosts::default()).await;
     posts::changes(&MemoryPosts::default()).await;
     posts::edits_at_once(&MemoryPosts::default()).await;
+    posts::edits_by_several(&MemoryPosts::default()).await;
+    posts::edited_areas(&MemoryPosts::default()).await;
     posts::cache(&MemoryPostCache::default()).await;
     posts::idempotency(&MemoryIdempotency::default()).await;
     subscriptions::subscriptions(&MemorySubscriptions::default()).await;

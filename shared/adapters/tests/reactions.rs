@@ -28,9 +28,10 @@ use tocsin_domain::{
         self, Counting, Deciding, Decision, FlaggedPosts as _, FlagsToWithhold, Queue, Standing, Standings,
     },
     post::Post,
-    post_edit::{Edited, FieldChange},
+    post_edit::{Edit, Edited, FieldChange},
     post_log::{Change, PostChange, PostLog, PostRecord},
-    posts::{self, PostCache as _, PostStore as _},
+    posts::{self, PostCache as _, PostCacheEditor as _, PostStore as _},
+    push::News,
     reaction::{
         self, Counts, Flag, FlagReason, OwnReactions, Reacting, ReactionCounts, ReactionKind, ReactionQueue,
         Reactions as _,
@@ -412,17 +413,34 @@ async fn what_was_kept_is_withheld_no_more_and_what_was_removed_never_returns() 
     town.flagged_by(id, 9).await;
     town.count(id).await;
     assert_eq!((town.log.records().len(), town.waiting().await), (2, Vec::new()), "no flags any more");
+    let Change::Post(PostChange::Edited(kept)) = town.log.records()[1].change.clone() else {
+        panic!("it was kept by an edit")
+    };
+    assert_eq!(News::of(&kept), Some(News::Posted), "nobody was told while it was withheld");
+
+    // Something else than what the moderator has seen, and flagged as often again.
+    let title = FieldChange::Title("Something else".to_owned());
+    let edit = Edit::new(&town.read(id).await.unwrap(), vec![title], time::after(time::now(), 1));
+    town.log.append(&PostChange::Edited(edit).into()).await.unwrap();
+    town.ingest().await;
+    town.cache.replace(&town.read(id).await.unwrap()).await.unwrap();
+    town.count(id).await;
+    assert_eq!((town.log.records().len(), town.waiting().await), (4, vec![id]));
+    assert!(town.read(id).await.unwrap().withheld);
+    town.decide(id, Decision::Keep, &town.log).await.unwrap();
+    assert_eq!((town.log.records().len(), town.waiting().await), (5, Vec::new()));
+    town.ingest().await;
 
     for _ in 0..2 {
         town.decide(id, Decision::Remove, &town.log).await.unwrap();
-        assert_eq!(town.log.records().len(), 3);
+        assert_eq!(town.log.records().len(), 6);
         town.ingest().await;
         assert_eq!(town.read(id).await, None);
     }
     assert_eq!(refused(town.decide(id, Decision::Keep, &town.log).await), (Kind::NotFound, "not_found"));
     town.reactions.confirm(id, fixtures::user(), time::now()).await.unwrap();
     town.count(id).await;
-    assert_eq!(town.log.records().len(), 3, "nothing is said of it any more");
+    assert_eq!(town.log.records().len(), 6, "nothing is said of it any more");
 }
 
 #[tokio::test]

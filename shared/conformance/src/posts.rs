@@ -144,6 +144,56 @@ pub async fn edits_at_once(posts: &(impl Posts + PostStore + PostEditor + PlaceI
     }
 }
 
+/// Whoever else is at the same edits, sooner or later: the entries end as those of the post.
+pub async fn edits_by_several(posts: &(impl Posts + PostStore + PostEditor + PlaceIndex)) {
+    let (here, there) = (point(-49.5, 20.0), point(-49.5, 21.0));
+    for _ in 0..10 {
+        let post = post_at(here);
+        posts.store(std::slice::from_ref(&post)).await;
+        // There and back: what belongs to a form in between belongs to the last one, or to none.
+        let edits: Vec<Edit> = (1..=6)
+            .map(|number| {
+                let location = if number % 2 == 0 { here } else { there };
+                let severity = if number % 3 == 0 { Severity::Minor } else { Severity::Extreme };
+                let changes = vec![FieldChange::Location(location), FieldChange::Severity(severity)];
+                Edit::new(&post, changes, time::after(post.created_at, number))
+            })
+            .collect();
+        let consumer = |_| async {
+            for edit in &edits {
+                posts.edit(edit).await.unwrap().unwrap();
+                posts.store(std::slice::from_ref(&post)).await.pop().unwrap().unwrap();
+            }
+        };
+        join_all((0..3).map(consumer)).await;
+        let edited = posts.get(&[post.post_id]).await.unwrap().pop().unwrap();
+        assert_eq!((edited.location, edited.severity, edited.revision), (here, Severity::Minor, 6));
+        let keys: BTreeSet<PlaceKey> =
+            edits.iter().flat_map(|edit| PlaceKey::of(&edit.applied_to(post.clone()))).collect();
+        for key in keys {
+            let expected = PlaceKey::of(&edited).contains(&key).then(|| PlaceEntry::of(&edited));
+            assert_eq!(entry_under(posts, &key, post.post_id).await, expected, "{key:?}");
+        }
+    }
+}
+
+/// An area may change and reach as far as before.
+pub async fn edited_areas(posts: &(impl Posts + PostStore + PostEditor + PlaceIndex)) {
+    let circle = |lon: f64| {
+        let circle = Circle::new(point(0.0, lon), 500.0).unwrap();
+        Some(Area::new(vec![circle], Vec::new()).unwrap())
+    };
+    let post = Post { area: circle(0.2), ..post_at(point(0.0, 0.0)) };
+    posts.store(std::slice::from_ref(&post)).await;
+    let edit = Edit::new(&post, vec![FieldChange::Area(circle(-0.2))], time::after(post.created_at, 1));
+    let edited = posts.edit(&edit).await.unwrap().unwrap();
+    assert_eq!(PlaceEntry::of(&edited), PlaceEntry::of(&post), "as far as before");
+    for key in PlaceKey::of(&post).union(&PlaceKey::of(&edited)) {
+        let expected = PlaceKey::of(&edited).contains(key).then(|| PlaceEntry::of(&edited));
+        assert_eq!(entry_under(posts, key, post.post_id).await, expected, "{key:?}");
+    }
+}
+
 async fn entry_under(posts: &impl PlaceIndex, key: &PlaceKey, id: PostId) -> Option<PlaceEntry> {
     posts.newest(key, None, 100).await.unwrap().into_iter().find(|entry| entry.post_id == id)
 }
