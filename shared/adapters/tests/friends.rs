@@ -161,7 +161,7 @@ async fn requests(count: usize) -> Vec<(&'static str, usize)> {
     let (people, friendships, listing) = (&town.people, &town.friendships, town.listing());
     let mut counts = Vec::new();
     let mut count_of = |name| counts.push((name, town.requests.take()));
-    town.requests.take();
+    let _ = town.requests.take();
     let most = count.min(100);
     let page = listing.mine(me, List::Accepted, None, hundred).await.unwrap();
     assert_eq!(page.items.len(), most);
@@ -238,7 +238,7 @@ async fn who_is_hidden_from_somebody_whom_a_thousand_block_is_one_request() {
         let done = town.friendships.replace(*blocker, ada, &Relation::default(), &blocked).await.unwrap();
         assert_eq!(done, Replaced::Done);
     }
-    town.requests.take();
+    let _ = town.requests.take();
     let cache = MemoryHiddenCache::default();
     let hidden = hidden_from(&cache, &town.friendships, ada).await.unwrap();
     assert_eq!(hidden, blockers.into_iter().collect());

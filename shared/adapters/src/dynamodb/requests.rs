@@ -23,6 +23,7 @@ impl Requests {
     }
 
     /// How many there were since this was last asked.
+    #[must_use]
     pub fn take(&self) -> usize {
         self.0.swap(0, Ordering::SeqCst)
     }
