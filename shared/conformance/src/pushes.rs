@@ -241,6 +241,9 @@ pub async fn counted(deliveries: &(impl Deliveries + DeliveryCounter)) {
     let mut first = DeliveryCounts::default();
     first.devices.pushed = 1;
     assert_eq!(count(now).await, BTreeMap::from([(News::Posted, first), (news, raised)]));
+    // Whoever has reserved them so long ago does not send them any more.
+    let late = count(time::after(now, RESERVED_SECONDS)).await[&news];
+    assert_eq!((late.devices.under_way, late.devices.failed), (0, 39));
     let later = count(time::after(now, REMEMBERED_SECONDS + 1)).await;
     assert!(later.values().all(|counts| counts.devices.pushed == 0), "they have expired: {later:?}");
 }

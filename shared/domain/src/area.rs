@@ -3,7 +3,7 @@
 //! All of it is measured on the sphere, as distances are everywhere: an edge of a polygon is the shortest line between its
 //! ends. So the antimeridian and the poles are places like all others.
 
-use std::f64::consts::{FRAC_PI_4, PI};
+use std::f64::consts::{FRAC_PI_2, FRAC_PI_4, PI};
 
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,9 @@ impl Area {
         let circles = self.circles.iter().map(|circle| from.distance_m(circle.centre()) + circle.radius_m());
         // A polygon's farthest point is a corner, since no polygon is larger than an eighth of the Earth.
         let corners = self.polygons.iter().flat_map(|polygon| &polygon.points);
-        circles.chain(corners.map(|corner| from.distance_m(*corner))).fold(0.0, f64::max)
+        let farthest = circles.chain(corners.map(|corner| from.distance_m(*corner))).fold(0.0, f64::max);
+        // Beyond a quarter of the way around the Earth an edge may be farther than its ends.
+        if farthest < EARTH_RADIUS_M * FRAC_PI_2 { farthest } else { EARTH_RADIUS_M * PI }
     }
 
     /// Its point that is nearest to another: that one itself, where it lies within.
@@ -163,11 +165,17 @@ impl Polygon {
 
     /// At least three different points, which lie within some 5,000 km of their middle. The last may be the first again.
     pub fn new(mut points: Vec<Point>) -> Result<Self, Invalid> {
-        if points.len() > 1 && points.first() == points.last() {
+        points.dedup();
+        while points.len() > 1 && points.first() == points.last() {
             points.pop();
         }
-        points.dedup();
-        if points.len() < 3 {
+        let mut different: Vec<Point> = Vec::new();
+        for point in &points {
+            if different.len() < 3 && !different.contains(point) {
+                different.push(*point);
+            }
+        }
+        if different.len() < 3 {
             return Err(Invalid::new("too_few", "must have at least three different points"));
         }
         let corners: Vec<Vector> = points.iter().map(|point| Vector::of(*point)).collect();
@@ -377,6 +385,8 @@ mod tests {
             Polygon::new(points.iter().map(|(lat, lon)| at(*lat, *lon)).collect()).unwrap_err().code
         };
         assert_eq!(refused(&[]), "too_few");
+        assert_eq!(refused(&[(1.0, 1.0), (2.0, 2.0), (1.0, 1.0), (1.0, 1.0)]), "too_few");
+        assert_eq!(refused(&[(1.0, 1.0), (2.0, 2.0), (1.0, 1.0), (2.0, 2.0)]), "too_few");
         assert_eq!(refused(&[(1.0, 1.0), (2.0, 2.0), (2.0, 2.0), (1.0, 1.0)]), "too_few");
         assert_eq!(refused(&[(0.0, 0.0), (0.0, 120.0), (0.0, -120.0)]), "out_of_range");
         assert_eq!(refused(&[(0.0, 0.0), (0.0, 100.0), (10.0, 50.0)]), "out_of_range");
@@ -412,6 +422,18 @@ mod tests {
             let mut fields = Fields::of(&empty).unwrap();
             assert_eq!(fields.optional_object("area", Area::read), None);
             assert_eq!(fields.finish().unwrap_err().errors[0].pointer, "/area");
+        }
+    }
+
+    proptest! {
+        /// Else what was accepted could not be read.
+        #[test]
+        fn a_polygon_that_is_taken_is_read_again(corners in prop::collection::vec((0u8..2, 0u8..2), 0..8)) {
+            let points = corners.into_iter().map(|(lat, lon)| at(f64::from(lat), f64::from(lon)));
+            if let Ok(polygon) = Polygon::new(points.collect()) {
+                let again: Polygon = serde_json::from_value(serde_json::to_value(&polygon).unwrap()).unwrap();
+                prop_assert_eq!(again, polygon);
+            }
         }
     }
 

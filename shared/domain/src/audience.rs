@@ -249,6 +249,9 @@ pub struct Recipient {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
     left: Vec<Left>,
+    /// Of which form of the post these are the keys.
+    #[serde(default)]
+    revision: u32,
     /// The keys that are passed over.
     #[serde(skip)]
     passed: HashSet<AudienceKey>,
@@ -286,7 +289,7 @@ impl Walk {
     #[must_use]
     pub fn over(post: &Post) -> Self {
         let left = lookups(post).into_iter().map(|lookup| Left { lookup, from: None, seen: 0 });
-        Self { left: left.collect(), passed: HashSet::new() }
+        Self { left: left.collect(), revision: post.revision, passed: HashSet::new() }
     }
 
     /// Passes over who stands under these keys, as long as nobody puts it down.
@@ -332,7 +335,10 @@ impl Walk {
                 read += entries.len();
                 let wanted = entries.into_iter().filter(|entry| !self.passed.contains(&entry.key));
                 let matching = wanted.filter(|AudienceEntry { key, subscription, .. }| {
-                    subscription.wish.matches(post) && is_told_here(key, &subscription.wish, post)
+                    // Where the post has changed since, its nearest point may be where this has been already.
+                    let is_as_then = post.revision == self.revision;
+                    let is_here = !is_as_then || is_told_here(key, &subscription.wish, post);
+                    is_here && subscription.wish.matches(post)
                 });
                 matching.for_each(|entry| tell(&mut recipients, &entry, told_at));
                 rest.extend(next.map(|from| Left { lookup: left.lookup, from: Some(from), seen }));

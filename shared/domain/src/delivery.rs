@@ -77,7 +77,7 @@ pub struct Tally {
     /// Those of whom something failed: to be tried again.
     pub failed: Vec<PushRecipient>,
     /// Those for whom the gateway takes no more just now, or whose push another try holds: for some of their devices, or
-    /// for all.
+    /// for all; and all, while the post is withheld.
     pub put_off: Vec<PushRecipient>,
 }
 
@@ -85,8 +85,8 @@ pub struct Tally {
 enum Undone {
     /// Nobody needs to be told any more.
     Over,
-    /// The post is gone, or is withheld, and told anew when it is shown again.
-    Hidden,
+    /// The post is withheld: that a moderator decides is waited for.
+    Withheld,
     /// It is tried again.
     Failed(Error),
 }
@@ -105,13 +105,13 @@ where
 {
     /// Sends a job's pushes, and adds each to its recipient's inbox, also of who has no device. One that fails does not
     /// hold up the others; the job is done when none failed, and nobody is put off. Where the gateway takes no more, it is
-    /// not asked for the others of the job. Where the news is old, or holds no longer, nobody is told of it any more, and that
-    /// is noted.
+    /// not asked for the others of the job. Where the news is old, or holds no longer, or the post is gone, nobody is told of
+    /// it any more, and nothing is kept of that. While the post is withheld, all are put off.
     pub async fn deliver(&self, job: &PushJob, now: Timestamp) -> Tally {
         let (post, time_to_live) = match self.look(job, now).await {
             Ok(found) => found,
-            Err(Undone::Hidden) => return Tally { refused: job.recipients.len(), ..Tally::default() },
-            Err(Undone::Over) => return self.drop_all(job, now).await,
+            Err(Undone::Over) => return Tally { refused: job.recipients.len(), ..Tally::default() },
+            Err(Undone::Withheld) => return Tally { put_off: job.recipients.clone(), ..Tally::default() },
             Err(Undone::Failed(error)) => {
                 tracing::warn!(%error, post_id = %job.post_id, "cannot read a post that is to be pushed");
                 return Tally { failed: job.recipients.clone(), ..Tally::default() };
@@ -134,25 +134,6 @@ where
         };
         stream::iter(recipients)
             .map(one)
-            .buffer_unordered(CONCURRENT_RECIPIENTS)
-            .fold(Tally::default(), |sum, tally| async move { sum.plus(tally) })
-            .await
-    }
-
-    /// Notes that nobody of a job is told any more.
-    async fn drop_all(&self, job: &PushJob, now: Timestamp) -> Tally {
-        let note = |to: PushRecipient| async move {
-            let key = NewsKey { post_id: job.post_id, news: job.news, user_id: to.user_id };
-            match self.deliveries.note(&key, to.because, Outcome::Dropped, now).await {
-                Ok(()) => Tally { refused: 1, ..Tally::default() },
-                Err(error) => {
-                    tracing::warn!(%error, user_id = %to.user_id, "it is not noted that a push was dropped");
-                    Tally { failed: vec![to], ..Tally::default() }
-                }
-            }
-        };
-        stream::iter(job.recipients.iter().copied())
-            .map(note)
             .buffer_unordered(CONCURRENT_RECIPIENTS)
             .fold(Tally::default(), |sum, tally| async move { sum.plus(tally) })
             .await
@@ -184,16 +165,19 @@ where
             let is_recent = now < time::after(job.post_id.time(), MOST_UNSTORED_SECONDS);
             let is_new = is_shared && is_recent && !is_deleted;
             let error = || Error::unavailable("posts", "a post is not there, which may be still to come");
-            return Err(if is_new { Undone::Failed(error()) } else { Undone::Hidden });
+            return Err(if is_new { Undone::Failed(error()) } else { Undone::Over });
         };
-        if post.withheld {
-            return Err(Undone::Hidden);
-        }
+
         let stale = time::after(job.told_at, TIME_TO_LIVE_SECONDS);
         let end = post.expires_at.map_or(stale, |expires| expires.min(stale));
         let left = Duration::try_from(now.duration_until(end)).unwrap_or_default();
-        let is_worth_it = posts::is_listed(&post, now) && job.news.holds(&post) && !left.is_zero();
-        if is_worth_it { Ok((post, left)) } else { Err(Undone::Over) }
+        if left.is_zero() || !job.news.holds(&post) {
+            return Err(Undone::Over);
+        }
+        if post.withheld {
+            return Err(Undone::Withheld);
+        }
+        if posts::is_listed(&post, now) { Ok((post, left)) } else { Err(Undone::Over) }
     }
 
     /// Tells one person: by their phones, or when it is quiet no more, or in their inbox alone.

@@ -45,7 +45,7 @@ pub struct DeviceCounts {
     pub device_gone: u64,
     /// It is being sent.
     pub under_way: u64,
-    /// It could not be sent, and is tried again; or has become a dead letter.
+    /// It could not be sent, or who was at it died: it is tried again, or has become a dead letter.
     pub failed: u64,
 }
 

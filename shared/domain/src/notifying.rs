@@ -72,9 +72,7 @@ where
                 let Some(news) = News::of(edit) else { return Ok(0) };
                 let Some(post) = self.posts.edit(edit).await? else { return Ok(0) };
                 if !news.is_an_end() {
-                    // What is shown again is told to those who followed it when it was posted.
-                    let told_at = if news == News::Posted { post.created_at } else { edit.time() };
-                    return self.ring(&post, news, told_at, Walk::over(&post)).await;
+                    return self.ring(&post, news, edit.time(), Walk::over(&post)).await;
                 }
                 let count = self.ring_again(&post, news, edit.time(), None).await?;
                 let task = Task::RingAgain { news, told_at: edit.time(), from: None };

@@ -67,12 +67,10 @@ impl News {
             FieldChange::Severity(severity) if edit.raised_from.is_some() => Some(Self::Raised(*severity)),
             _ => None,
         });
-        // What a moderator keeps was told nobody meanwhile.
-        let is_shown_again = edit.changes.contains(&FieldChange::Withheld(false));
         match edit.status() {
             Some(PostStatus::Resolved) => Some(Self::Resolved),
             Some(PostStatus::Cancelled) => Some(Self::Cancelled),
-            Some(PostStatus::Active) | None => raised.or(is_shown_again.then_some(Self::Posted)),
+            Some(PostStatus::Active) | None => raised,
         }
     }
 
@@ -311,8 +309,7 @@ pub enum Outcome {
     Held,
     /// The gateway took it, with others, when the quiet hours were over.
     Digested,
-    /// When their turn came, or by the end of their quiet hours, the news was old, or held no longer: the post was over, or
-    /// gone, or not the person's to see any more.
+    /// By the end of the quiet hours the post was over, or gone, or not the person's to see any more.
     Dropped,
 }
 

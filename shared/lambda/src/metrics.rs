@@ -27,7 +27,7 @@ pub enum Metric {
     PushesDelivered,
     /// Pushes that were not sent, for good.
     PushesRefused,
-    /// People whose pushes are put off, since the gateway takes no more.
+    /// People whose pushes are put off: the gateway takes no more, another try holds them, or the post is withheld.
     PushesPutOff,
     /// People whose preferences muted a push.
     PushesMuted,

@@ -242,10 +242,13 @@ impl DeliveriesTable {
             let outcome = became.then(|| read("a delivery", &mut item, "outcome")).transpose()?;
             match (device_in(&sk), outcome) {
                 (Some(_), Some(outcome)) => counts.add_device(PushState::Became(outcome)),
-                (Some(_), None) if item.contains_key("reserved_until") => {
-                    counts.add_device(PushState::UnderWay);
+                (Some(_), None) => {
+                    let reserved = item.contains_key("reserved_until");
+                    let until =
+                        reserved.then(|| read("a delivery", &mut item, "reserved_until")).transpose()?;
+                    let is_held = until.is_some_and(|until: i64| until > now.as_millisecond());
+                    counts.add_device(if is_held { PushState::UnderWay } else { PushState::Failed });
                 }
-                (Some(_), None) => counts.add_device(PushState::Failed),
                 (None, Some(outcome)) => counts.add_person(outcome),
                 (None, None) => {}
             }

@@ -16,7 +16,10 @@ use aws_sdk_dynamodb::{
     Client,
     error::ProvideErrorMetadata as _,
     operation::put_item::PutItemError,
-    types::{DeleteRequest, PutRequest, ReturnValuesOnConditionCheckFailure as OnFailure, WriteRequest},
+    types::{
+        DeleteRequest, PutRequest, ReturnValue, ReturnValuesOnConditionCheckFailure as OnFailure,
+        WriteRequest,
+    },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
@@ -259,8 +262,15 @@ impl PostEditor for PostsTable {
         }
         let mut item = post_key(post_id);
         item.insert(DELETED_AT.to_owned(), number(deleted_at.as_second()));
-        self.table.put_item(item).send().await.map_err(failed(self.table.service))?;
-        Ok(())
+        let put = self.table.put_item(item).return_values(ReturnValue::AllOld).send().await;
+        // Who settled entries meanwhile did so before they could see this.
+        match put.map_err(failed(self.table.service))?.attributes {
+            Some(mut old) if old.contains_key("post") => {
+                let post: Post = read("a post", &mut old, "post")?;
+                self.delete_entries(*post_id, &PlaceKey::of(&post)).await
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -178,8 +178,8 @@ impl DeliveryCounter for MemoryDeliveries {
             let state = match *delivery {
                 Delivery::Done(_, _, at) if !is_kept(at) => continue,
                 Delivery::Done(_, outcome, _) => PushState::Became(outcome),
-                Delivery::ReservedUntil(..) => PushState::UnderWay,
-                Delivery::Failed => PushState::Failed,
+                Delivery::ReservedUntil(_, until) if until > now => PushState::UnderWay,
+                Delivery::ReservedUntil(..) | Delivery::Failed => PushState::Failed,
             };
             counts.entry(push.news).or_default().add_device(state);
         }
