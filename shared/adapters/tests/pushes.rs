@@ -23,7 +23,7 @@ use tocsin_domain::{
     ids::{SubscriptionId, UserId},
     notification::{Because, Inbox as _, Inboxes, Notification, NotificationId},
     post::Post,
-    posts::PostCache as _,
+    posts::{PostCache as _, PostCacheEditor as _},
     push::{
         Deliveries, Endpoint, News, NewsKey, Outcome, Published, Push, PushGateway, PushKey, PushRecipient,
         RESERVED_SECONDS, Reservation,
@@ -153,6 +153,22 @@ async fn what_its_owner_does_to_a_device_holds() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn pushes_of_a_withheld_post_wait_until_it_is_shown_again() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    town.put(ada, "one", now).await;
+    let withheld = Post { withheld: true, ..fixtures::post() };
+    for _ in 0..2 {
+        let tally = town.push(ada, withheld.clone(), now).await;
+        assert_eq!(tally.put_off.iter().map(|one| one.user_id).collect::<Vec<_>>(), [ada]);
+        assert_eq!(tally, Tally { put_off: tally.put_off.clone(), ..Tally::default() });
+    }
+    assert_eq!(town.rung(), [""; 0]);
+    let kept = Post { withheld: false, revision: withheld.revision + 1, ..withheld };
+    town.cache.replace(&kept).await.unwrap();
+    assert_eq!(town.push(ada, kept, now).await, RUNG);
 }
 
 #[tokio::test]
