@@ -51,11 +51,7 @@ impl PushQueue for SqsPushQueue {
 
 impl PushTurns for SqsPushQueue {
     async fn put_off(&self, turn: &PushTurn, pause: Duration) -> Result<()> {
-        let body = serde_json::to_string(turn).map_err(|error| Error::unreadable("a job", error))?;
-        let message = self.client.send_message().queue_url(&self.url).message_body(body);
-        let message = message.delay_seconds(i32::try_from(pause.as_secs()).unwrap_or(i32::MAX));
-        message.send().await.map_err(failed("the push queue"))?;
-        Ok(())
+        send_after(&self.client, &self.url, "the push queue", turn, pause).await
     }
 }
 
@@ -116,10 +112,7 @@ impl SqsResetQueue {
 
 impl ResetQueue for SqsResetQueue {
     async fn enqueue(&self, request: &ResetRequest) -> Result<()> {
-        let body = serde_json::to_string(request).map_err(|error| Error::unreadable("a request", error))?;
-        let message = self.client.send_message().queue_url(&self.url).message_body(body);
-        message.send().await.map_err(failed("the reset queue"))?;
-        Ok(())
+        send_after(&self.client, &self.url, "the reset queue", request, Duration::ZERO).await
     }
 }
 
@@ -140,11 +133,7 @@ impl SqsStepQueue {
 
 impl StepQueue for SqsStepQueue {
     async fn enqueue(&self, step: &Step, delay: Duration) -> Result<()> {
-        let body = serde_json::to_string(step).map_err(|error| Error::unreadable("a step", error))?;
-        let message = self.client.send_message().queue_url(&self.url).message_body(body);
-        let message = message.delay_seconds(i32::try_from(delay.as_secs()).unwrap_or(i32::MAX));
-        message.send().await.map_err(failed("the queue of steps"))?;
-        Ok(())
+        send_after(&self.client, &self.url, "the queue of steps", step, delay).await
     }
 }
 
@@ -187,16 +176,30 @@ impl SqsDepartureQueue {
 
 impl DepartureQueue for SqsDepartureQueue {
     async fn enqueue(&self, job: &DepartureJob) -> Result<()> {
-        let body = serde_json::to_string(job).map_err(|error| Error::unreadable("a departure", error))?;
-        let request = self.client.send_message().queue_url(&self.url).message_body(body);
-        request.send().await.map_err(failed("the queue of departures"))?;
-        Ok(())
+        send_after(&self.client, &self.url, "the queue of departures", job, Duration::ZERO).await
     }
+}
+
+/// Sends one message, which comes after a delay: a quarter of an hour at most.
+async fn send_after<T: Serialize>(
+    client: &Client,
+    url: &str,
+    service: &'static str,
+    job: &T,
+    delay: Duration,
+) -> Result<()> {
+    let seconds = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
+    let message = client.send_message().queue_url(url).message_body(write(job)?).delay_seconds(seconds);
+    message.send().await.map_err(failed(service))?;
+    Ok(())
+}
+
+fn write<T: Serialize>(job: &T) -> Result<String> {
+    serde_json::to_string(job).map_err(|error| Error::unreadable("a job", error))
 }
 
 /// Sends a message for each job, in as few batches as there can be.
 async fn send_all<T: Serialize>(client: &Client, url: &str, service: &'static str, jobs: &[T]) -> Result<()> {
-    let write = |job| serde_json::to_string(job).map_err(|error| Error::unreadable("a job", error));
     let bodies = jobs.iter().map(write).collect::<Result<Vec<_>>>()?;
     let sends = stream::iter(batches(bodies)).map(|batch| send(client, url, service, batch));
     sends.buffer_unordered(CONCURRENT).try_collect().await

@@ -33,9 +33,10 @@ use tocsin_domain::{
     identity::{Identities as _, Identity},
     ids::{PostId, SubscriptionId, UserId},
     notification::{Because, Inbox as _, Inboxes as _, Notification},
+    place_index::{PlaceIndex as _, PlaceKey},
     post::{Author, Post},
     post_log::{Change, PostChange},
-    posts::{self, PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
+    posts::{self, PostStore as _, Posts as _, Stored},
     push::{
         Deliveries as _, DeliveryEraser, DeliveryReader as _, Endpoint, News, Outcome, Published, Push,
         PushGateway, PushKey,

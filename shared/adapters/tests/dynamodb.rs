@@ -14,8 +14,9 @@ use tocsin_conformance::{
     accounts, departures, fixtures, people, posts, preferences, pushes, reactions, subscriptions, usernames,
 };
 use tocsin_domain::{
+    place_index::{PlaceIndex as _, PlaceKey},
     post::Post,
-    posts::{PlaceIndex as _, PlaceKey, PostStore as _, Posts as _, Stored},
+    posts::{PostStore as _, Posts as _, Stored},
 };
 
 #[tokio::test]

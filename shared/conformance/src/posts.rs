@@ -7,12 +7,13 @@ use tocsin_domain::{
     area::Area,
     ids::PostId,
     place::Circle,
+    place_index::{PlaceEntry, PlaceIndex, PlaceKey},
     post::{Post, Severity},
     post_edit::{Edit, FieldChange},
     post_log::Deletion,
     posts::{
-        AtHand, CLAIM_SECONDS, Claim, Idempotency, IdempotencyKey, PlaceEntry, PlaceIndex, PlaceKey,
-        PostCache, PostCacheEditor, PostEditor, PostStore, Posts, Stored,
+        AtHand, CLAIM_SECONDS, Claim, Idempotency, IdempotencyKey, PostCache, PostCacheEditor, PostEditor,
+        PostStore, Posts, Stored,
     },
     time,
 };

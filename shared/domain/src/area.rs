@@ -169,13 +169,12 @@ impl Polygon {
         while points.len() > 1 && points.first() == points.last() {
             points.pop();
         }
-        let mut different: Vec<Point> = Vec::new();
-        for point in &points {
-            if different.len() < 3 && !different.contains(point) {
-                different.push(*point);
-            }
-        }
-        if different.len() < 3 {
+        // The first two differ.
+        let is_line = match points[..] {
+            [first, second, ..] => points.iter().all(|point| *point == first || *point == second),
+            _ => true,
+        };
+        if is_line {
             return Err(Invalid::new("too_few", "must have at least three different points"));
         }
         let corners: Vec<Vector> = points.iter().map(|point| Vector::of(*point)).collect();

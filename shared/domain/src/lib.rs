@@ -40,6 +40,7 @@ pub mod password_reset;
 pub mod person;
 pub mod person_search;
 pub mod place;
+pub mod place_index;
 pub mod post;
 pub mod post_edit;
 pub mod post_life;

@@ -9,8 +9,9 @@ use crate::{
     cursor::{Cursor, Limit, Page, Scope},
     friendship::HiddenPeople,
     place::Circle,
+    place_index::{Newest, PlaceEntry, PlaceIndex, PlaceKey},
     post::Post,
-    posts::{Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, Posts, is_listed, is_shown, read},
+    posts::{PostCache, Posts, is_listed, is_shown, read},
     time::Timestamp,
 };
 

@@ -155,7 +155,7 @@ impl Edit {
         self.changes.iter().any(|change| moves(change.field()))
     }
 
-    /// Whether it changes what the place index knows of the post ([`crate::posts::PlaceEntry`]).
+    /// Whether it changes what the place index knows of the post ([`crate::place_index::PlaceEntry`]).
     #[must_use]
     pub fn moves_entries(&self) -> bool {
         self.moves_audience() || self.changes.iter().any(|change| change.field() == Field::Author)

@@ -33,8 +33,9 @@ use crate::{
     ids::{PostId, SubscriptionId, UserId},
     large_audience::LargeKeys,
     notification::Because,
+    place_index::{Newest, PlaceEntry, PlaceIndex, PlaceKey},
     post::Post,
-    posts::{self, Newest, PlaceEntry, PlaceIndex, PlaceKey, PostCache, Posts},
+    posts::{self, PostCache, Posts},
     subscription::{Happening, Subscription, Subscriptions},
     time::{self, Timestamp},
 };

@@ -25,10 +25,11 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
     Error, Result,
     ids::PostId,
+    place_index::{PlaceEntry, PlaceIndex, PlaceKey},
     post::Post,
     post_edit::{Edit, Edited},
     post_log::Deletion,
-    posts::{PlaceEntry, PlaceIndex, PlaceKey, PostEditor, PostStore, Posts, Stored},
+    posts::{PostEditor, PostStore, Posts, Stored},
 };
 
 use super::{Item, Table, keys, number, read, text, write};
@@ -58,7 +59,7 @@ impl PostsTable {
     /// The items that a new post is stored as: its entries in the place index, and itself.
     #[doc(hidden)]
     pub fn items(post: &Post) -> Result<Vec<Item>> {
-        let mut items = entry_items(post)?;
+        let mut items = entry_items(post, &PlaceKey::of(post))?;
         items.push(post_item(post)?);
         Ok(items)
     }
@@ -181,9 +182,10 @@ impl PostsTable {
 
     /// Puts a post's entries, and removes those under other keys, where other forms of it were.
     async fn put_entries_in_place_of(&self, others: &BTreeSet<PlaceKey>, post: &Post) -> Result<()> {
-        let put = self.put_entries(entry_items(post)?).await;
+        let keys = PlaceKey::of(post);
+        let put = self.put_entries(entry_items(post, &keys)?).await;
         put.map_err(|unwritten| unwritten.into_error(self.table.service))?;
-        self.delete_entries(post.post_id, others.difference(&PlaceKey::of(post))).await
+        self.delete_entries(post.post_id, others.difference(&keys)).await
     }
 
     /// Puts a post in place of one form of it; answers whether that was there.
@@ -317,7 +319,7 @@ impl PostStore for PostsTable {
         let mut entries = Vec::new();
         let mut refused: HashMap<PostId, String> = HashMap::new();
         for post in posts.iter().filter(|post| seen.insert(post.post_id)) {
-            match entry_items(post) {
+            match entry_items(post, &PlaceKey::of(post)) {
                 Ok(items) => entries.extend(items.into_iter().map(|item| (post.post_id, item))),
                 Err(error) => drop(refused.insert(post.post_id, error.to_string())),
             }
@@ -369,14 +371,14 @@ fn entry_key(key: &PlaceKey, id: PostId) -> Item {
     keys(place(key), id)
 }
 
-fn entry_items(post: &Post) -> Result<Vec<Item>> {
+fn entry_items(post: &Post, keys: &BTreeSet<PlaceKey>) -> Result<Vec<Item>> {
     let entry = write("a place entry", &PlaceEntry::of(post))?;
     let item = |key: &PlaceKey| {
         let mut item = entry_key(key, post.post_id);
         item.insert("entry".to_owned(), entry.clone());
         item
     };
-    Ok(PlaceKey::of(post).iter().map(item).collect())
+    Ok(keys.iter().map(item).collect())
 }
 
 fn pause(round: u32) -> Duration {

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tocsin_domain::{
     Error, Result,
     ids::{PostId, UserId},
+    place_index::{PlaceEntry, PlaceIndex, PlaceKey},
     post::Post,
     post_edit::{Edit, Edited},
     post_log::Deletion,
     posts::{
-        AtHand, CLAIM_SECONDS, Claim, Idempotency, IdempotencyKey, PlaceEntry, PlaceIndex, PlaceKey,
-        PostCache, PostCacheEditor, PostEditor, PostStore, Posts, Stored,
+        AtHand, CLAIM_SECONDS, Claim, Idempotency, IdempotencyKey, PostCache, PostCacheEditor, PostEditor,
+        PostStore, Posts, Stored,
     },
     time::{self, Timestamp},
 };

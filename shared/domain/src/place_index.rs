@@ -1,0 +1,321 @@
+//! The place index: under which keys a post stands, so that it is found by where it happens, by its category and by its
+//! author; and the way from there to every list.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    future::Future,
+    ops::RangeInclusive,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    audience::AudienceKey,
+    category::CategoryName,
+    cover::{self, Region},
+    friendship::HiddenPeople,
+    ids::{PostId, UserId},
+    place::{Cell, Circle, Point},
+    post::{Post, Severity, Tags},
+    subscription::{Happening, Wish},
+};
+
+/// Reads posts by place.
+pub trait PlaceIndex: Sync {
+    /// Up to `limit` entries under a key, the newest first, from the first one before `before` on. Read consistently.
+    fn newest(
+        &self,
+        key: &PlaceKey,
+        before: Option<PostId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<PlaceEntry>>> + Send;
+}
+
+/// Where in the place index a post stands: in its cell of each of [`PlaceKey::RESOLUTIONS`], in its category, and under its
+/// author, if it has one.
+///
+/// A post with an area stands in each cell of a cover of it, and in the cells around that. Where a cell of the cover is
+/// coarse, all cells in it would have the post as well: who looks into one of these looks for [`PlaceKey::Wide`] posts in
+/// the cells around it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PlaceKey {
+    /// All posts in a cell, but those that are as wide as a cell around it.
+    Cell(Cell),
+    /// The posts with an area that covers a cell.
+    Wide(Cell),
+    /// All posts of a category, anywhere.
+    Anywhere(CategoryName),
+    /// All posts of a person.
+    By(UserId),
+}
+
+/// What the place index knows of a post: enough to tell whether it is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlaceEntry {
+    /// The post.
+    pub post_id: PostId,
+    /// Its category.
+    pub category: CategoryName,
+    /// Its tags.
+    pub tags: Tags,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it happens.
+    pub location: Point,
+    /// How far from there it reaches, in metres: 0 unless it has an area.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reach_m: f64,
+    /// Who wrote it, so that posts of hidden people are passed over here. An entry from before this was told has none.
+    #[serde(default)]
+    pub author: Option<UserId>,
+}
+
+impl Happening for PlaceEntry {
+    fn category(&self) -> &CategoryName {
+        &self.category
+    }
+
+    fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
+    fn severity(&self) -> Severity {
+        self.severity
+    }
+}
+
+/// What is known of an area here: it is never farther away than this says.
+impl Region for PlaceEntry {
+    fn signed_distance_m(&self, point: Point) -> f64 {
+        self.location.distance_m(point) - self.reach_m
+    }
+
+    fn may_touch(&self, cell: &Cell) -> bool {
+        if self.reach_m > 0.0 { cover::may_touch(self, cell) } else { cell.holds(self.location) }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+impl PlaceEntry {
+    /// A post's entry.
+    #[must_use]
+    pub fn of(post: &Post) -> Self {
+        Self {
+            post_id: post.post_id,
+            category: post.category.clone(),
+            tags: post.tags.clone(),
+            severity: post.severity,
+            location: post.location,
+            reach_m: post.area.as_ref().map_or(0.0, |area| area.reach_m(post.location)),
+            author: post.author.as_ref().map(|author| author.user_id),
+        }
+    }
+
+    /// Whether its author is nobody who is hidden.
+    #[must_use]
+    pub fn is_shown(&self, hidden: &HiddenPeople) -> bool {
+        self.author.is_none_or(|author| !hidden.contains(&author))
+    }
+}
+
+impl PlaceKey {
+    /// The resolutions of the index: edges of 1.4, 9.9 and 69 km. A circle is looked up at the finest one at which few
+    /// cells cover it.
+    pub const RESOLUTIONS: [u8; 3] = [7, 5, 3];
+    /// How many cells are few.
+    const FEW: usize = 32;
+
+    /// The most cells that an area is covered with, unless it is larger than as many of the coarsest.
+    const MOST_CELLS: usize = 16;
+
+    /// The keys under which a post is stored: five, and some tens where it has an area.
+    #[must_use]
+    pub fn of(post: &Post) -> BTreeSet<Self> {
+        let author = post.author.as_ref().map(|author| Self::By(author.user_id));
+        let mut keys: BTreeSet<_> = author.into_iter().collect();
+        keys.insert(Self::Anywhere(post.category.clone()));
+        let [finest, .., coarsest] = Self::RESOLUTIONS;
+        let cover = match &post.area {
+            Some(area) => cover::cover(area, coarsest, finest, Self::MOST_CELLS),
+            None => vec![post.location.cell(finest)],
+        };
+        for cell in cover.iter().map(Self::indexed) {
+            keys.extend(Self::resolutions_to(&cell).map(|resolution| Self::Cell(cell.ancestor(resolution))));
+            if cell.resolution() < finest {
+                keys.insert(Self::Wide(cell));
+            }
+        }
+        keys
+    }
+
+    /// The cell of the index that a cell is in.
+    fn indexed(cell: &Cell) -> Cell {
+        cell.ancestor(Self::resolutions_to(cell).next().unwrap_or_default())
+    }
+
+    /// The resolutions of the index from a cell's own on, the finest first.
+    fn resolutions_to(cell: &Cell) -> impl Iterator<Item = u8> + use<> {
+        let own = cell.resolution();
+        Self::RESOLUTIONS.into_iter().filter(move |resolution| *resolution <= own)
+    }
+
+    /// Keys under which all posts are that touch one of these cells of the index.
+    fn touching(cells: &[Cell]) -> BTreeSet<Self> {
+        let wide = cells.iter().flat_map(|cell| {
+            Self::resolutions_to(cell).skip(1).map(|resolution| Self::Wide(cell.ancestor(resolution)))
+        });
+        cells.iter().cloned().map(Self::Cell).chain(wide).collect()
+    }
+
+    /// Keys under which all posts are that an audience's key finds.
+    #[must_use]
+    pub fn around(key: &AudienceKey) -> BTreeSet<Self> {
+        match &key.cell {
+            Some(cell) => Self::touching(&[Self::indexed(cell)]),
+            None => BTreeSet::from([Self::Anywhere(key.category.clone())]),
+        }
+    }
+
+    /// Keys under which all posts are that lie in a circle.
+    #[must_use]
+    pub fn within(circle: Circle) -> BTreeSet<Self> {
+        Self::at_the_finest(&[circle])
+    }
+
+    /// Keys under which all posts are that match one of these wishes.
+    #[must_use]
+    pub fn wished_for<'a>(wishes: impl Iterator<Item = &'a Wish>) -> BTreeSet<Self> {
+        let (mut circles, mut anywhere) = (Vec::new(), BTreeSet::new());
+        for wish in wishes {
+            match wish.area {
+                // Many wishes are around one home.
+                Some(area) if !circles.contains(&area) => circles.push(area),
+                Some(_) => {}
+                None => {
+                    anywhere.insert(Self::Anywhere(wish.category.clone()));
+                }
+            }
+        }
+        let mut keys = Self::at_the_finest(&circles);
+        keys.append(&mut anywhere);
+        keys
+    }
+
+    /// The keys of the cells that cover the circles: of the finest resolution at which they are few, or of the coarsest.
+    fn at_the_finest(circles: &[Circle]) -> BTreeSet<Self> {
+        let cells = |resolution: u8, most: usize| {
+            let mut cells = BTreeSet::new();
+            for circle in circles {
+                cells.extend(cover::cells(circle, resolution, most)?);
+                if cells.len() > most {
+                    return None;
+                }
+            }
+            Some(Vec::from_iter(cells))
+        };
+        let [fine, middle, coarse] = Self::RESOLUTIONS;
+        let few = cells(fine, Self::FEW).or_else(|| cells(middle, Self::FEW));
+        Self::touching(&few.or_else(|| cells(coarse, usize::MAX)).unwrap_or_default())
+    }
+}
+
+/// The newest posts under several keys, merged: the way from the place index to every list.
+#[derive(Debug)]
+pub struct Newest<'a, I> {
+    index: &'a I,
+    streams: Vec<Stream>,
+    /// How many entries may still be looked at.
+    budget: usize,
+    last: Option<PostId>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    key: PlaceKey,
+    before: Option<PostId>,
+    read: VecDeque<PlaceEntry>,
+    /// How many entries were read at once the last time.
+    chunk: usize,
+    ended: bool,
+}
+
+/// What [`Newest`] found.
+#[derive(Debug)]
+pub struct Found {
+    /// The entries that were wanted, the newest first.
+    pub entries: Vec<PlaceEntry>,
+    /// The last entry that was looked at, wanted or not, if there may be more after it.
+    pub more_after: Option<PostId>,
+}
+
+impl<'a, I: PlaceIndex> Newest<'a, I> {
+    /// How many entries one list looks at, wanted or not: what is read of them in a second or two.
+    const BUDGET: usize = 50_000;
+    /// How many entries are read at once under a key, at first; twice as many each time, as long as little is wanted.
+    const FIRST_CHUNKS: RangeInclusive<usize> = 10..=100;
+    /// How many are at most: some 250 KiB.
+    const MOST_IN_CHUNK: usize = 1_000;
+    const CONCURRENT_READS: usize = 16;
+
+    /// Begins after `before`.
+    pub fn new(index: &'a I, keys: BTreeSet<PlaceKey>, before: Option<PostId>) -> Self {
+        let streams: Vec<_> = keys
+            .into_iter()
+            .map(|key| Stream { key, before, read: VecDeque::new(), chunk: 0, ended: false })
+            .collect();
+        Self { index, streams, budget: Self::BUDGET, last: before }
+    }
+
+    /// The next `count` entries that are wanted, or fewer at the end, or when the budget is spent.
+    pub async fn take(&mut self, count: usize, wanted: impl Fn(&PlaceEntry) -> bool) -> Result<Found> {
+        let mut entries = Vec::new();
+        while entries.len() < count && !self.is_spent() {
+            self.refill(count).await?;
+            let newest =
+                self.streams.iter_mut().max_by_key(|stream| stream.read.front().map(|entry| entry.post_id));
+            let Some(entry) = newest.and_then(|stream| stream.read.pop_front()) else {
+                return Ok(Found { entries, more_after: None });
+            };
+            self.budget -= 1;
+            // A post can stand under two of the keys: then it comes twice in a row.
+            let again = self.last == Some(entry.post_id);
+            self.last = Some(entry.post_id);
+            if !again && wanted(&entry) {
+                entries.push(entry);
+            }
+        }
+        Ok(Found { entries, more_after: self.last })
+    }
+
+    /// Whether it has looked at as many entries as one list may.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.budget == 0
+    }
+
+    /// Reads on wherever the next entry is not known: little under each of many keys, since most of it is not looked at.
+    async fn refill(&mut self, count: usize) -> Result<()> {
+        let fair = Self::BUDGET / self.streams.len().max(1);
+        let first = count.min(fair).clamp(*Self::FIRST_CHUNKS.start(), *Self::FIRST_CHUNKS.end());
+        let index = self.index;
+        let dry = self.streams.iter_mut().filter(|stream| stream.read.is_empty() && !stream.ended);
+        stream::iter(dry)
+            .map(|stream| async move {
+                stream.chunk = (2 * stream.chunk).clamp(first, Self::MOST_IN_CHUNK);
+                let entries = index.newest(&stream.key, stream.before, stream.chunk).await?;
+                stream.ended = entries.len() < stream.chunk;
+                stream.before = entries.last().map(|entry| entry.post_id).or(stream.before);
+                stream.read = entries.into();
+                Ok::<_, Error>(())
+            })
+            .buffer_unordered(Self::CONCURRENT_READS)
+            .try_collect()
+            .await
+    }
+}
