@@ -17,8 +17,8 @@ use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata as _,
     operation::put_item::PutItemError,
     types::{
-        DeleteRequest, PutRequest, ReturnValue, ReturnValuesOnConditionCheckFailure as OnFailure,
-        WriteRequest,
+        BatchStatementRequest, DeleteRequest, PutRequest, ReturnValue,
+        ReturnValuesOnConditionCheckFailure as OnFailure, WriteRequest,
     },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -41,7 +41,7 @@ pub struct PostsTable {
     table: Table,
 }
 
-/// DynamoDB's limits for one `BatchGetItem` and one `BatchWriteItem`.
+/// DynamoDB's limits for one `BatchGetItem`, and for one `BatchWriteItem` or `BatchExecuteStatement`.
 const MOST_READ: usize = 100;
 const MOST_WRITTEN: usize = 25;
 /// How many requests of one batch are under way at once.
@@ -131,6 +131,36 @@ impl PostsTable {
                 unwritten
             }
         }
+    }
+
+    /// Puts posts that are not there yet, in one request; answers which it put. `BatchWriteItem` knows no conditions, but
+    /// `PartiQL`'s `INSERT` is one. Why it did not put another, [`put_post`](Self::put_post) of that one says.
+    async fn insert(&self, posts: &[&Post]) -> Vec<PostId> {
+        let inserted = async {
+            let statements = posts.iter().map(|post| self.insertion(post)).collect::<Result<_>>()?;
+            let batch = self.table.client.batch_execute_statement().set_statements(Some(statements));
+            batch.send().await.map_err(failed(self.table.service))
+        };
+        match inserted.await {
+            // In the order of the statements.
+            Ok(answer) => {
+                let answers = posts.iter().zip(answer.responses());
+                let put = answers.filter(|(_, answer)| answer.error().is_none());
+                put.map(|(post, _)| post.post_id).collect()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "posts are put one by one");
+                Vec::new()
+            }
+        }
+    }
+
+    fn insertion(&self, post: &Post) -> Result<BatchStatementRequest> {
+        let (names, values): (Vec<_>, _) = post_item(post)?.into_iter().unzip();
+        let fields: Vec<_> = names.iter().map(|name| format!("'{name}': ?")).collect();
+        let statement = format!(r#"INSERT INTO "{}" VALUE {{{}}}"#, self.table.name, fields.join(", "));
+        let insertion = BatchStatementRequest::builder().statement(statement).set_parameters(Some(values));
+        insertion.build().map_err(failed(self.table.service))
     }
 
     /// Puts a post, unless its entries were refused.
@@ -328,8 +358,19 @@ impl PostStore for PostsTable {
             entries.chunks(MOST_WRITTEN).map(|chunk| self.put_chunk(chunk.to_vec())).collect();
         let unwritten: Vec<_> = stream::iter(chunks).buffer_unordered(CONCURRENT).collect().await;
         refused.extend(unwritten.into_iter().flatten());
-        let stored: Vec<_> =
-            posts.iter().map(|post| self.put_unless(refused.get(&post.post_id).cloned(), post)).collect();
+        let indexed: Vec<_> = posts.iter().filter(|post| !refused.contains_key(&post.post_id)).collect();
+        let chunks: Vec<_> = indexed.chunks(MOST_WRITTEN).map(|chunk| self.insert(chunk)).collect();
+        let inserted: Vec<_> = stream::iter(chunks).buffer_unordered(CONCURRENT).collect().await;
+        let mut inserted: HashSet<PostId> = inserted.into_iter().flatten().collect();
+        let stored: Vec<_> = posts
+            .iter()
+            .map(|post| {
+                // Where a post is named twice, one of them is new.
+                let is_new = inserted.remove(&post.post_id);
+                let refused = refused.get(&post.post_id).cloned();
+                async move { if is_new { Ok(Stored::New) } else { self.put_unless(refused, post).await } }
+            })
+            .collect();
         stream::iter(stored).buffered(CONCURRENT).collect().await
     }
 }
