@@ -1,5 +1,5 @@
-//! The checks that need other people's tools: `validate` holds the template against SAM's rules, and `contract` tries the
-//! contract on a running stack with Schemathesis.
+//! The checks that need other people's tools: `validate` holds the template against SAM's rules, and the contract's examples
+//! against its schemas; `contract` tries the contract on a running stack with Schemathesis.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{process::Command, time::sleep};
 
 use crate::{
     api_client::{ApiClient, text},
-    local_routes,
+    contract_examples, local_routes,
     metrics::FunctionSnapshot,
     stack::Stack,
     tools::{Set, Tools},
@@ -21,8 +21,10 @@ const FORGET_COUNTS: Duration = Duration::from_millis(50);
 /// How many answers of an operation may all the same be that it was asked too often, in per cent.
 const MOST_LIMITED: u64 = 3;
 
-/// Runs `sam validate --lint` over `template.yaml`. `say` is told what is installed.
+/// Holds the contract's examples against its schemas, and runs `sam validate --lint` over `template.yaml`. `say` is told what
+/// is installed.
 pub async fn validate(root: &Path, say: Arc<dyn Fn(&str) + Send + Sync>) -> Result<()> {
+    contract_examples::check(&contract_examples::read(root)?)?;
     let tools = Tools::installed(root, Set::Template, say).await?;
     let status = Command::new(tools.program("sam"))
         .args(["validate", "--lint", "--template", "template.yaml"])

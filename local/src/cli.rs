@@ -107,7 +107,7 @@ enum Command {
         #[arg(long, value_enum)]
         only: Vec<Subject>,
     },
-    /// Check the template as `sam validate --lint` does
+    /// Check the template as `sam validate --lint` does, and the contract's examples
     Validate,
     /// Try the contract on a stack of its own with made-up requests
     Contract {

@@ -8,6 +8,7 @@ pub mod checks;
 pub mod cli;
 pub mod cloud;
 pub mod commands;
+pub mod contract_examples;
 pub mod data;
 pub mod demo;
 pub mod env_file;

@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use local::template::{Deployment, Template, Unprovisioned, model::Event};
+use local::{
+    contract_examples,
+    template::{Deployment, Template, Unprovisioned, model::Event},
+};
 
 /// A route as a line of text: `GET /v1/posts/{post_id} get-post`.
 type Routes = BTreeSet<String>;
@@ -72,21 +75,17 @@ fn of_template() -> BTreeMap<String, Routes> {
         .collect()
 }
 
-/// The operations of the contract. It is read line by line, in the one form that it is written in: a path is indented by
-/// two spaces, a method by four.
+/// The operations of the contract.
 fn of_contract() -> Routes {
-    let contract = fs::read_to_string(root().join("openapi.yaml")).unwrap();
-    let (mut path, mut method, mut routes) = (String::new(), String::new(), Routes::new());
-    for line in contract.lines() {
-        if let Some(text) = line.strip_prefix("  /").and_then(|text| text.strip_suffix(':')) {
-            path = format!("/{text}");
-        } else if let Some(operation) = line.strip_prefix("      operationId: ") {
-            routes.insert(format!("{method} {path} {operation}"));
-        } else if let Some(text) = line.strip_prefix("    ").and_then(|text| text.strip_suffix(':')) {
-            method = text.to_uppercase();
-        }
-    }
-    routes
+    let contract = contract_examples::read(root()).unwrap();
+    let operations = contract["paths"].as_object().unwrap().iter().flat_map(|(path, operations)| {
+        let operations = operations.as_object().unwrap().iter();
+        operations.filter_map(move |(method, operation)| {
+            let operation = operation["operationId"].as_str()?;
+            Some(format!("{} {path} {operation}", method.to_uppercase()))
+        })
+    });
+    operations.collect()
 }
 
 fn of_watch() -> Routes {

@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use local::event_sources::{Mishap, Mishaps};
+use bytes::Bytes;
+use local::{
+    event_sources::{Mishap, Mishaps},
+    runtime::{Capacity, Invocation, InvokeError},
+};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use crate::{
@@ -21,25 +25,28 @@ use crate::{
 };
 
 /// Whose processes are killed, the more often the more often they are named.
-const VICTIMS: [&str; 8] = [
+const VICTIMS: [&str; 10] = [
     "ingest-posts",
     "load-timelines",
     "load-timelines",
     "notify-subscribers",
     "notify-subscribers",
     "continue-fan-out",
+    "continue-fan-out",
     "count-reactions",
     "deliver-push",
+    RELEASE,
 ];
 
 /// To whose events things happen.
-const UNLUCKY: [&str; 6] = [
+const UNLUCKY: [&str; 7] = [
     "ingest-posts",
     "load-timelines",
     "notify-subscribers",
     "continue-fan-out",
     "count-reactions",
     "deliver-push",
+    "deliver-digest",
 ];
 
 /// After a mishap none happens to the function for so long: a message that fails comes again within two seconds, and one
@@ -47,8 +54,10 @@ const UNLUCKY: [&str; 6] = [
 const RESPITE: Duration = Duration::from_secs(3);
 /// How long a function must live between two deaths: a record that is given up five times in a row is dead as well.
 const LIFE: Duration = Duration::from_secs(1);
-/// How long `deliver-push` is killed for: what it held is free after a minute, and so a message dies with it once.
-const DELIVERIES_DIE: Duration = Duration::from_secs(20);
+/// Who read messages: one that died with them comes again more than a minute later, when what it held is free.
+const READ_MESSAGES: [&str; 3] = ["continue-fan-out", "count-reactions", "deliver-push"];
+/// For how long they are killed: everything waits for that minute once.
+const MESSAGES_DIE: Duration = Duration::from_secs(8);
 
 /// What is usual of SNS.
 pub(crate) const SHARES: Shares = Shares { throttled: 0.10, failed: 0.06, unreached: 0.03, unanswered: 0.03 };
@@ -87,9 +96,15 @@ pub(crate) async fn plague(town: &Town, sns: &Sns, record: &Record, seed: u64, i
             0..12 => {
                 let victim = *VICTIMS.choose(&mut chance).unwrap();
                 let is_spared = deaths.get(victim).is_some_and(|death| death.elapsed() < LIFE)
-                    || (victim == "deliver-push" && began.elapsed() > DELIVERIES_DIE);
+                    || (READ_MESSAGES.contains(&victim) && began.elapsed() > MESSAGES_DIE);
                 if !is_spared {
-                    kill_at_work(town, record, victim, chance.random_range(0..12)).await;
+                    let killed = kill_at_work(town, record, victim, chance.random_range(0..12));
+                    if victim == RELEASE {
+                        // Nothing else gives it something to do. That it fails is what is wanted.
+                        let _ = tokio::join!(killed, release(town));
+                    } else {
+                        killed.await;
+                    }
                     deaths.insert(victim, Instant::now());
                 }
             }
@@ -117,14 +132,22 @@ pub(crate) async fn plague(town: &Town, sns: &Sns, record: &Record, seed: u64, i
                 fault("Kafka delivers everything again");
                 append_again(town).await;
             }
-            _ => {}
+            _ => drop(release(town).await),
         }
     }
     sns.set(Shares::default());
 }
 
+/// What looks for ended quiet hours.
+const RELEASE: &str = "release-held-pushes";
+
+/// Looks for those whose quiet hours have ended, as happens each minute.
+pub(crate) async fn release(town: &Town) -> Result<Invocation, InvokeError> {
+    town.stack.fleet().invoke(RELEASE, Bytes::from_static(b"{}"), Capacity::Wait).await
+}
+
 /// Kills the processes of a function so many milliseconds after it got something to do, if it soon gets something.
-async fn kill_at_work(town: &Town, record: &Record, function: &str, milliseconds: u64) {
+pub(crate) async fn kill_at_work(town: &Town, record: &Record, function: &str, milliseconds: u64) {
     let invocations =
         || town.stack.metrics().snapshot().functions.get(function).map_or(0, |metrics| metrics.invocations);
     let (before, patience) = (invocations(), Instant::now() + Duration::from_millis(400));

@@ -1,7 +1,8 @@
 //! Recorded histories, held against the promises: every accepted post is in the timeline of each of its audience exactly
 //! once, and was pushed at least once to each device that should ring, and at most once. Meanwhile functions are killed
 //! in the middle of a batch, Redis is flushed and stopped, SNS throttles, fails, and answers in vain, and SQS and Kafka
-//! deliver again.
+//! deliver again. A part of an audience is five subscriptions here, so that a handful of people are many steps; some keys are
+//! large, so that posts are merged; posts have areas, people block each other, and sleep while it is quiet.
 //!
 //! `TOCSIN_SEEDS=100` plays so many seeds, and `TOCSIN_SEED=7` that one. A seed decides what is done and what goes wrong;
 //! when exactly the machine's processes come to it is theirs.
@@ -10,6 +11,7 @@
 
 mod checker;
 mod gremlins;
+mod messages;
 mod model;
 mod plan;
 mod record;

@@ -21,6 +21,17 @@ pub(crate) struct Reader {
     pub(crate) muted: BTreeSet<&'static str>,
     /// No phone rings for less than this: a place in [`SEVERITIES`].
     pub(crate) least: usize,
+    /// Whether it is quiet where they are, and how that ends.
+    pub(crate) quiet: Option<Quiet>,
+}
+
+/// How quiet hours end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quiet {
+    /// Their owner ends them.
+    UntilEnded,
+    /// By the clock: when a minute is over.
+    UntilMinute,
 }
 
 /// A subscription.
@@ -46,7 +57,45 @@ pub(crate) struct Form {
     /// A place in [`SEVERITIES`].
     pub(crate) severity: usize,
     pub(crate) place: Place,
+    /// Where it happens, around its place, where that is more than a point.
+    pub(crate) area: Option<Area>,
     pub(crate) status: Status,
+}
+
+/// Where a post happens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Area {
+    /// So many metres around a place.
+    Circle(Place, f64),
+    /// Between two meridians and two parallels: the corner in the south-west, and the one in the north-east.
+    Rectangle(Place, Place),
+}
+
+impl Area {
+    /// How far it is from a place, in metres.
+    pub(crate) fn metres_from(self, place: Place) -> f64 {
+        match self {
+            Self::Circle(centre, radius) => (metres(centre, place) - radius).max(0.0),
+            Self::Rectangle((south, west), (north, east)) => {
+                metres((place.0.clamp(south, north), place.1.clamp(west, east)), place)
+            }
+        }
+    }
+
+    /// As the API takes it.
+    fn to_json(self) -> Value {
+        match self {
+            Self::Circle((lat, lon), radius) => {
+                json!({"circles": [{"lat": lat, "lon": lon, "radius_m": radius}]})
+            }
+            Self::Rectangle((south, west), (north, east)) => {
+                let corners = [(south, west), (south, east), (north, east), (north, west)];
+                let points: Vec<_> =
+                    corners.iter().map(|(lat, lon)| json!({"lat": lat, "lon": lon})).collect();
+                json!({"polygons": [{"points": points}]})
+            }
+        }
+    }
 }
 
 /// Whether it goes on.
@@ -79,7 +128,7 @@ impl Wish {
         has_tags
             && self.category == form.category
             && self.least.is_none_or(|least| form.severity >= least)
-            && self.area.is_none_or(|(centre, radius)| metres(centre, form.place) <= radius)
+            && self.area.is_none_or(|(centre, radius)| form.metres_from(centre) <= radius)
     }
 
     /// As the API takes it.
@@ -124,15 +173,31 @@ impl Reader {
 }
 
 impl Form {
-    /// As the API takes it.
+    /// How far it is from a place, in metres.
+    pub(crate) fn metres_from(&self, place: Place) -> f64 {
+        self.area.map_or_else(|| metres(self.place, place), |area| area.metres_from(place))
+    }
+
+    /// As the API takes a new post.
     pub(crate) fn to_json(&self) -> Value {
-        json!({
+        let mut post = json!({
             "title": self.title,
             "category": self.category,
             "tags": self.tags,
             "severity": SEVERITIES[self.severity],
             "location": {"lat": self.place.0, "lon": self.place.1},
-        })
+        });
+        if let Some(area) = self.area {
+            post["area"] = area.to_json();
+        }
+        post
+    }
+
+    /// As the API takes an edit, by which a post may lose its area.
+    pub(crate) fn to_patch(&self) -> Value {
+        let mut patch = self.to_json();
+        patch["area"] = self.area.map_or(Value::Null, Area::to_json);
+        patch
     }
 }
 
@@ -173,6 +238,19 @@ fn a_wish_is_met_as_the_contract_says() {
     for (radius, met) in [(1_100.0, false), (1_125.0, true)] {
         let area = Some(((60.4072, 5.3238), radius));
         assert_eq!(Wish { area, ..wish.clone() }.matches(&form), met);
+    }
+    // A circle that comes as near as 112 m, and a rectangle whose side is 556 m away.
+    let near = Area::Circle(form.place, 1_000.0);
+    let beside = Area::Rectangle((60.3900, 5.3000), (60.4022, 5.4000));
+    for (area, radius, met) in
+        [(near, 105.0, false), (near, 120.0, true), (beside, 540.0, false), (beside, 570.0, true)]
+    {
+        let around = Wish { area: Some(((60.4072, 5.3238), radius)), ..wish.clone() };
+        assert_eq!(
+            around.matches(&Form { area: Some(area), ..form.clone() }),
+            met,
+            "{area:?} within {radius} m"
+        );
     }
     let reader = Reader { wishes: vec![wish.clone()], least: 3, ..Reader::default() };
     assert!(reader.follows(&form) && !reader.listens_to(&form));

@@ -21,6 +21,12 @@ pub(crate) enum Event {
     Confirmed { post: String, by: String },
     /// SNS was asked to ring a device.
     Publish { asked: Duration, reader: String, device: String, post: String, news: String, fate: Fate },
+    /// SNS was asked to ring a device for several posts, of which it names some.
+    Digest { asked: Duration, reader: String, device: String, posts: Vec<String>, count: usize, fate: Fate },
+    /// That two people are hidden from each other was accepted.
+    Blocked { by: String, whom: String },
+    /// Somebody's quiet hours end, at that time or later.
+    Woken { reader: String, from: Duration },
     /// Processes of a function were killed: between then and now.
     Killed { function: String, from: Duration },
     /// Something else went wrong.
@@ -89,6 +95,15 @@ impl fmt::Display for Event {
             Self::Publish { asked, reader, device, post, news, fate } => {
                 write!(f, "push to {reader}/{device} of {post} ({news}), asked at {asked:.3?}: {fate:?}")
             }
+            Self::Digest { asked, reader, device, posts, count, fate } => {
+                write!(
+                    f,
+                    "digest to {reader}/{device} of {count}, asked at {asked:.3?}: {fate:?}: {}",
+                    posts.join(" ")
+                )
+            }
+            Self::Blocked { by, whom } => write!(f, "{by} blocks {whom}"),
+            Self::Woken { reader, from } => write!(f, "{reader} may be rung from {from:.3?} on"),
             Self::Killed { function, from } => write!(f, "{function} was killed since {from:.3?}"),
             Self::Fault(what) => f.write_str(what),
             Self::Read { reader, posts } => write!(f, "{reader} reads {}", posts.join(" ")),

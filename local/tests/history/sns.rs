@@ -174,13 +174,13 @@ impl Sns {
         let (user_id, device) = owners[arn].split_once('/').unwrap();
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let message = Value::from(message);
-        self.record.note(Event::Publish {
-            asked,
-            reader: names[user_id].clone(),
-            device: device.to_owned(),
-            post: find(&message, "post_id").unwrap(),
-            news: find(&message, "news").unwrap(),
-            fate,
+        let found = |field: &str| find(&message, field).unwrap();
+        let (reader, device) = (names[user_id].clone(), device.to_owned());
+        self.record.note(if find(&message, "digest").is_some() {
+            let posts = found("post_ids").split(',').map(str::to_owned).collect();
+            Event::Digest { asked, reader, device, posts, count: found("count").parse().unwrap(), fate }
+        } else {
+            Event::Publish { asked, reader, device, post: found("post_id"), news: found("news"), fate }
         });
     }
 }

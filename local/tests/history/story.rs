@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::QueueAttributeName;
+use futures::{StreamExt as _, stream};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use local::{
     api_client::{Answer, Person, text},
     stack::Options,
@@ -20,16 +23,33 @@ use serde_json::{Value, json};
 
 use crate::{
     checker::{self, Broken, Outcome, Seen},
-    gremlins::{self, flush, mishaps, plague},
-    model::{Form, Reader, SEVERITIES, Status},
+    gremlins::{self, flush, kill_at_work, mishaps, plague, release},
+    messages::Sent,
+    model::{Form, Quiet, Reader, SEVERITIES, Status},
     plan::{self, AUTHORS, Deed},
-    record::{Event, Record},
+    record::{Event, Fate, Record},
     sns::Sns,
     town::{PATIENCE, Town},
 };
 
 /// How much is done.
-const DEEDS: usize = 80;
+const DEEDS: usize = 60;
+/// Among how many of the first deeds posts end.
+const ENDINGS: usize = 30;
+/// How many entries a part of an audience has at least, but the last one: so a handful of people are many steps.
+pub(crate) const PART: usize = 5;
+/// How many people under a key are a large audience.
+const LARGE: usize = 5;
+/// Keys that were large before it all began: what is posted under them is merged.
+const LARGE_KEYS: [&str; 2] = ["fire#*#*", "flood#harbour#*"];
+/// How long ago they became so, and for how long it is remembered, in days.
+const LARGE_DAYS: i64 = 10;
+/// Where it is quiet.
+const QUIET_ZONE: &str = "Asia/Kathmandu";
+/// For how long it is quiet at least where a clock ends it.
+const LEAST_QUIET: SignedDuration = SignedDuration::from_secs(12);
+/// How many people settle in at once.
+const SETTLING: usize = 4;
 /// How long all may take to come to rest: a push that was reserved by who died waits for a minute, and so does the end of
 /// a post for those who were just being told of it.
 const REST: Duration = Duration::from_mins(4);
@@ -38,6 +58,9 @@ const REST: Duration = Duration::from_mins(4);
 pub(crate) struct Story {
     seed: u64,
     record: Arc<Record>,
+    sent: Sent,
+    most: Sent,
+    took: Duration,
     broken: Vec<String>,
 }
 
@@ -49,19 +72,25 @@ impl Story {
         let sns = Sns::serve(chance.random(), Arc::clone(&record)).await;
         let is_on = Arc::new(AtomicBool::new(false));
         let mishaps = mishaps(chance.random(), Arc::clone(&record), Arc::clone(&is_on));
-        let environment = BTreeMap::from([("AWS_ENDPOINT_URL_SNS".to_owned(), sns.url().to_owned())]);
+        let environment = [
+            ("AUDIENCE_PART", PART.to_string()),
+            ("LARGE_AUDIENCE", LARGE.to_string()),
+            ("AWS_ENDPOINT_URL_SNS", sns.url().to_owned()),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
         let options = Options { environment, mishaps: Some(mishaps), ..Options::in_memory() };
         let town = Town::start(options).await;
         sns.stand_before(town.stack.endpoints().moto.as_deref().unwrap());
 
+        enlarge(&town).await;
         let readers = plan::readers(&mut chance);
-        let people = settle_in(&town, &sns, &readers).await;
-        let deeds = plan::deeds(DEEDS, readers.len(), &mut chance);
+        let people = settle_in(&town, &sns, &record, &readers).await;
+        let deeds = plan::deeds(DEEDS, ENDINGS, &readers, &mut chance);
         sns.set(gremlins::SHARES);
         is_on.store(true, Ordering::Relaxed);
         let gremlins = plague(&town, &sns, &record, chance.random(), &is_on);
         let done = async {
-            Doing { readers: &readers, people: &people, record: &record, posts: Vec::new() }
+            Doing { town: &town, readers: &readers, people: &people, record: &record, posts: Vec::new() }
                 .all(deeds, &mut chance)
                 .await;
             is_on.store(false, Ordering::Relaxed);
@@ -69,8 +98,11 @@ impl Story {
         tokio::join!(gremlins, done);
         record.note(Event::Fault("from here on nothing goes wrong".to_owned()));
         rest(&town).await;
+        end_quiet_hours(&town, &record, &readers, &people).await;
 
         let mut broken = dead_letters(&town);
+        let (sent, most) = (sent(&town), Sent::most(&record.events(), &readers));
+        broken.extend(sent.exceeds(most).then(|| format!("{sent:?} are more than {most:?}")));
         for place in ["at hand", "in the storage"] {
             let outcome = outcome(&readers, &people).await;
             let found = checker::check(&readers, &record.events(), &outcome);
@@ -78,7 +110,7 @@ impl Story {
             flush(&town).await;
         }
         town.down().await;
-        Self { seed, record, broken }
+        Self { seed, took: record.now(), record, sent, most, broken }
     }
 
     /// Whether every promise was kept; if not, tells what happened.
@@ -104,24 +136,41 @@ impl Story {
         let count = |is: fn(&Event) -> bool| events.iter().filter(|(_, event)| is(event)).count();
         let calm = events.iter().rfind(|(_, event)| matches!(event, Event::Fault(_)));
         let calm = calm.map(|(at, _)| *at).unwrap_or_default();
-        let rings = count(|event| matches!(event, Event::Publish { fate, .. } if fate.rings()));
+        let rings = count(
+            |event| matches!(event, Event::Publish { fate, .. } | Event::Digest { fate, .. } if fate.rings()),
+        );
         format!(
-            "seed {}: {} posts, {} changes, {rings} pushes after {} requests, {} deaths, {} other faults until {calm:.0?}, all done after {:.0?}",
+            "seed {}: {} posts, {} changes, {rings} pushes after {} requests, {} deaths, {} other faults until {calm:.0?}; {:?} of {:?}; all done after {:.0?}",
             self.seed,
             count(|event| matches!(event, Event::Posted { .. })),
             count(|event| matches!(event, Event::Changed { .. } | Event::Deleted { .. })),
-            count(|event| matches!(event, Event::Publish { .. })),
+            count(|event| matches!(event, Event::Publish { .. } | Event::Digest { .. })),
             count(|event| matches!(event, Event::Killed { .. })),
             count(|event| matches!(event, Event::Fault(_))),
-            self.record.now(),
+            self.sent,
+            self.most,
+            self.took,
         )
     }
 }
 
+/// Lets keys have been large for so long that what is posted under them is written into nobody's timeline.
+async fn enlarge(town: &Town) {
+    let (client, table) = town.stack.foundation().table("SUBSCRIPTIONS_TABLE").unwrap();
+    let day = |days: i64| (Timestamp::now() + SignedDuration::from_hours(24 * days)).as_second();
+    for key in LARGE_KEYS {
+        let item = client.put_item().table_name(table);
+        let item = item.item("pk", AttributeValue::S("large".to_owned()));
+        let item = item.item("sk", AttributeValue::S(key.to_owned()));
+        let item = item.item("since", AttributeValue::N(day(-LARGE_DAYS).to_string()));
+        let item = item.item("expires_at", AttributeValue::N(day(LARGE_DAYS).to_string()));
+        item.send().await.unwrap();
+    }
+}
+
 /// Registers everybody, with what they wish for. Two thirds have looked at their timelines.
-async fn settle_in(town: &Town, sns: &Sns, readers: &[Reader]) -> Vec<Person> {
-    let mut people = Vec::new();
-    for (number, reader) in readers.iter().enumerate() {
+async fn settle_in(town: &Town, sns: &Sns, record: &Record, readers: &[Reader]) -> Vec<Person> {
+    let settling = readers.iter().enumerate().map(async |(number, reader)| {
         let person = town.person(&reader.name).await;
         sns.introduce(person.user_id(), &reader.name);
         for wish in &reader.wishes {
@@ -133,22 +182,78 @@ async fn settle_in(town: &Town, sns: &Sns, readers: &[Reader]) -> Vec<Person> {
             let put = person.api.put(&format!("/v1/devices/{device}"), &body).await.unwrap();
             assert_eq!(put.status, 201, "{}", put.body);
         }
-        let preferences = json!({
-            "quiet_hours": null,
-            "min_severity": SEVERITIES[reader.least],
-            "muted_categories": reader.muted,
-        });
-        person.api.put("/v1/notification-preferences", &preferences).await.unwrap().expect(200).unwrap();
         if number % 3 > 0 {
             assert!(person.api.timeline().await.unwrap().is_empty());
         }
-        people.push(person);
+        person
+    });
+    let people: Vec<_> = stream::iter(settling.collect::<Vec<_>>()).buffered(SETTLING).collect().await;
+    for (reader, person) in readers.iter().zip(&people) {
+        let until = reader.quiet.map(|quiet| quiet_until(quiet, Timestamp::now()));
+        if let (Some(Quiet::UntilMinute), Some(until)) = (reader.quiet, until) {
+            let left = Duration::try_from(Timestamp::now().duration_until(until)).unwrap();
+            record.note(Event::Woken { reader: reader.name.clone(), from: record.now() + left });
+        }
+        let put = person.api.put(PREFERENCES, &preferences(reader, until)).await.unwrap();
+        put.expect(200).unwrap();
     }
     people
 }
 
+const PREFERENCES: &str = "/v1/notification-preferences";
+
+/// When quiet hours end that have begun: with a minute, in any case.
+fn quiet_until(quiet: Quiet, now: Timestamp) -> Timestamp {
+    let least = match quiet {
+        Quiet::UntilEnded => SignedDuration::from_hours(2),
+        Quiet::UntilMinute => LEAST_QUIET,
+    };
+    (now + least).round(TimestampRound::new().smallest(Unit::Minute).mode(RoundMode::Ceil)).unwrap()
+}
+
+/// A reader's preferences, with quiet hours until then, which began an hour ago.
+fn preferences(reader: &Reader, quiet_until: Option<Timestamp>) -> Value {
+    let clock = |time: Timestamp| time.in_tz(QUIET_ZONE).unwrap().strftime("%H:%M").to_string();
+    let began = Timestamp::now() - SignedDuration::from_hours(1);
+    let quiet =
+        quiet_until.map(|end| json!({"start": clock(began), "end": clock(end), "time_zone": QUIET_ZONE}));
+    json!({
+        "quiet_hours": quiet,
+        "min_severity": SEVERITIES[reader.least],
+        "muted_categories": reader.muted,
+    })
+}
+
+/// Waits until everybody's quiet hours are over and what was held has been told. Who was put off for minutes, or had
+/// something held just as they ended their quiet hours, puts their preferences, which tells it at once.
+async fn end_quiet_hours(town: &Town, record: &Record, readers: &[Reader], people: &[Person]) {
+    let woken = record.events().into_iter().filter_map(|(_, event)| match event {
+        Event::Woken { from, .. } => Some(from),
+        _ => None,
+    });
+    let last = woken.max().unwrap_or_default();
+    tokio::time::sleep(last.saturating_sub(record.now())).await;
+    release(town).await.unwrap();
+    rest(town).await;
+    let events = record.events();
+    for (reader, person) in readers.iter().zip(people) {
+        let was_throttled = events.iter().any(|(_, event)| match event {
+            Event::Publish { reader: other, fate, .. } | Event::Digest { reader: other, fate, .. } => {
+                *other == reader.name && *fate == Fate::Throttled
+            }
+            _ => false,
+        });
+        if reader.quiet == Some(Quiet::UntilEnded) || (reader.quiet.is_some() && was_throttled) {
+            let put = person.api.put(PREFERENCES, &preferences(reader, None)).await.unwrap();
+            put.expect(200).unwrap();
+        }
+    }
+    rest(town).await;
+}
+
 /// Does what is to be done.
 struct Doing<'a> {
+    town: &'a Town,
     readers: &'a [Reader],
     people: &'a [Person],
     record: &'a Record,
@@ -194,6 +299,21 @@ impl Doing<'_> {
                 self.accepted(by, Method::PUT, &path, &Value::Null, "").await;
                 self.record.note(Event::Confirmed { post, by: self.readers[by].name.clone() });
             }
+            Deed::Block { by, whom } => {
+                let path = format!("/v1/blocks/{}", self.people[whom].user_id());
+                self.accepted(by, Method::PUT, &path, &Value::Null, "").await;
+                let name = |reader: usize| self.readers[reader].name.clone();
+                self.record.note(Event::Blocked { by: name(by), whom: name(whom) });
+            }
+            Deed::Wake { reader } => {
+                let (name, from) = (self.readers[reader].name.clone(), self.record.now());
+                self.record.note(Event::Woken { reader: name, from });
+                let awake = preferences(&self.readers[reader], None);
+                let put = self.accepted(reader, Method::PUT, PREFERENCES, &awake, "");
+                // What is told then is told by who may die at it.
+                let kill = kill_at_work(self.town, self.record, "deliver-digest", chance.random_range(0..12));
+                tokio::join!(put, kill);
+            }
             Deed::Read { reader } => {
                 let posts = self.walk(reader, chance.random_range(1..8)).await;
                 self.record.note(Event::Read { reader: self.readers[reader].name.clone(), posts });
@@ -205,7 +325,7 @@ impl Doing<'_> {
         let path = format!("/v1/posts/{post}");
         match form.status {
             Status::Active => {
-                self.accepted(author, Method::PATCH, &path, &form.to_json(), "").await;
+                self.accepted(author, Method::PATCH, &path, &form.to_patch(), "").await;
             }
             Status::Resolved => {
                 self.accepted(author, Method::POST, &format!("{path}/resolve"), &Value::Null, "").await;
@@ -278,6 +398,16 @@ async fn rest(town: &Town) {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// How many messages were sent, as far as they are done: all, at the end.
+fn sent(town: &Town) -> Sent {
+    let sources = town.stack.metrics().snapshot().event_sources;
+    let done = |function: &str| {
+        let of_function = sources.iter().filter(|(name, _)| name.split('/').next() == Some(function));
+        of_function.map(|(_, source)| usize::try_from(source.done).unwrap()).sum()
+    };
+    Sent { steps: done("continue-fan-out"), turns: done("deliver-push"), digests: done("deliver-digest") }
 }
 
 fn dead_letters(town: &Town) -> Vec<String> {

@@ -20,13 +20,13 @@ use tocsin_domain::{
     delivery::{Delivery, Tally},
     device::{self, Device, DeviceId, DeviceToken, Devices as _, Platform},
     digest::Digest,
-    ids::{SubscriptionId, UserId},
+    ids::{PostId, SubscriptionId, UserId},
     notification::{Because, Inbox as _, Inboxes, Notification, NotificationId},
-    post::Post,
+    post::{Post, PostStatus},
     posts::{PostCache as _, PostCacheEditor as _},
     push::{
-        Deliveries, Endpoint, News, NewsKey, Outcome, Published, Push, PushGateway, PushKey, PushRecipient,
-        RESERVED_SECONDS, Reservation,
+        Delivered, Deliveries, DeliveryReader, Endpoint, News, NewsKey, Outcome, Published, Push,
+        PushGateway, PushJob, PushKey, PushRecipient, RESERVED_SECONDS, Reservation,
     },
     time::{self, Timestamp},
 };
@@ -283,7 +283,7 @@ async fn whatever_is_remembered_of_a_push_is_found_by_its_inbox() {
         let inbox = inboxes.inboxes.newest(ada, None, 10, now).await.unwrap().len();
         (inbox, deliveries.outcome(&key), town.rung().len())
     };
-    // No longer listed: nobody is told, and nothing is kept of that.
+    // Too old: nobody is told, and nothing is kept of that.
     assert_eq!(delivery.deliver(&job, time::after(now, 24 * 3_600)).await, GONE);
     assert_eq!(kept().await, (0, None, 0));
     // What is not in the inbox does not ring.
@@ -294,6 +294,43 @@ async fn whatever_is_remembered_of_a_push_is_found_by_its_inbox() {
     assert_eq!(kept().await, (0, None, 0));
     assert_eq!(delivery.deliver(&job, now).await, RUNG);
     assert_eq!(kept().await, (1, Some((because, Outcome::Pushed)), 1));
+}
+
+#[tokio::test]
+async fn news_that_holds_no_longer_when_its_turn_comes_is_said_to_be_dropped_and_rings_nobody() {
+    let (town, ada, bob, now) = (Town::default(), fixtures::user(), fixtures::user(), time::now());
+    let because = Because::Subscription { subscription_id: SubscriptionId::new(now) };
+    let recipient = |user_id| PushRecipient { user_id, because };
+    let post = Post { created_at: now, ..fixtures::post() };
+    let job = |people: &[UserId]| fixtures::job(&post, people.iter().copied().map(recipient).collect());
+    let over = Post { status: PostStatus::Resolved, revision: 1, ..post.clone() };
+    let inboxes = MemoryInboxes::default();
+    let deliver = async |job: &PushJob| {
+        let Town { devices, deliveries, cache, posts, preferences, held, .. } = &town;
+        let (gateway, hidden, inboxes) = (&town, &MemoryFriendships::default(), &inboxes);
+        Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes }
+            .deliver(job, now)
+            .await
+    };
+    let became = async |person| {
+        let delivered = town.deliveries.of(person, post.post_id, now).await.unwrap();
+        let inbox = inboxes.newest(person, None, 10, now).await.unwrap();
+        let told: Vec<_> = delivered.iter().map(|delivered| delivered.outcome).collect();
+        (told, inbox.into_iter().map(|one| one.push).collect::<Vec<_>>())
+    };
+    for (person, token) in [(ada, "one"), (bob, "another")] {
+        town.put(person, token, now).await;
+    }
+    town.cache.put(std::slice::from_ref(&post)).await.unwrap();
+    assert_eq!(deliver(&job(&[ada])).await, RUNG);
+    town.cache.replace(&over).await.unwrap();
+    // The queue brings it again, and now with Bob, whose turn had not come.
+    for _ in 0..2 {
+        assert_eq!(deliver(&job(&[ada, bob])).await, Tally { refused: 2, ..Tally::default() });
+        assert_eq!(became(ada).await, (vec![Outcome::Pushed], vec![Some(Outcome::Pushed)]));
+        assert_eq!(became(bob).await, (vec![Outcome::Dropped], vec![Some(Outcome::Dropped)]));
+    }
+    assert_eq!(town.rung().len(), 1);
 }
 
 /// Deliveries that cannot be recorded so many times.
@@ -322,6 +359,12 @@ impl Deliveries for Unrecorded {
 
     async fn release(&self, push: &PushKey) -> Result<()> {
         self.deliveries.release(push).await
+    }
+}
+
+impl DeliveryReader for Unrecorded {
+    async fn of(&self, owner: UserId, post_id: PostId, now: Timestamp) -> Result<Vec<Delivered>> {
+        self.deliveries.of(owner, post_id, now).await
     }
 }
 

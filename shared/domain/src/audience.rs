@@ -277,11 +277,16 @@ pub struct Sizes {
 impl Sizes {
     /// How many entries a part has, unless somebody knows better.
     pub const PART: usize = 2_000;
+
+    /// How many entries are read at once under a key: no more than a part has.
+    fn per_read(self) -> usize {
+        ENTRIES_PER_READ.min(self.part)
+    }
 }
 
 /// How many keys are read at once.
 const CONCURRENT_READS: usize = 16;
-/// How many entries are read at once under a key: some 300 KiB.
+/// How many entries are read at once under a key at most: some 300 KiB.
 const ENTRIES_PER_READ: usize = 500;
 
 impl Walk {
@@ -318,7 +323,7 @@ impl Walk {
         while read < sizes.part && !self.left.is_empty() {
             let now = self.left.len().min(CONCURRENT_READS);
             let pages: Vec<_> = stream::iter(&self.left[..now])
-                .map(|left| audience.entries(&left.lookup, left.from.clone(), ENTRIES_PER_READ))
+                .map(|left| audience.entries(&left.lookup, left.from.clone(), sizes.per_read()))
                 .buffered(CONCURRENT_READS)
                 .try_collect()
                 .await?;

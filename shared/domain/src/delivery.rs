@@ -23,8 +23,8 @@ use crate::{
     posts::{self, PostCache, Posts},
     preferences::{Decision, Preferences, PreferencesReader},
     push::{
-        Deliveries, NewsKey, Outcome, Published, Push, PushGateway, PushJob, PushKey, PushRecipient,
-        Reservation,
+        Deliveries, DeliveryReader, NewsKey, Outcome, Published, Push, PushGateway, PushJob, PushKey,
+        PushRecipient, Reservation,
     },
     time::{self, Timestamp},
 };
@@ -83,8 +83,8 @@ pub struct Tally {
 
 /// Why a job is not done, and nobody of it told.
 enum Undone {
-    /// Nobody needs to be told any more.
-    Over,
+    /// Nobody needs to know any more.
+    Gone,
     /// The post is withheld: that a moderator decides is waited for.
     Withheld,
     /// It is tried again.
@@ -100,17 +100,18 @@ where
     Q: HeldPushes,
     D: DeviceEditor,
     G: PushGateway,
-    R: Deliveries,
+    R: Deliveries + DeliveryReader,
     I: Inboxes,
 {
     /// Sends a job's pushes, and adds each to its recipient's inbox, also of who has no device. One that fails does not
     /// hold up the others; the job is done when none failed, and nobody is put off. Where the gateway takes no more, it is
-    /// not asked for the others of the job. Where the news is old, or holds no longer, or the post is gone, nobody is told of
-    /// it any more, and nothing is kept of that. While the post is withheld, all are put off.
+    /// not asked for the others of the job. Where the news holds no longer, no phone rings, and the inbox says so. Where it is
+    /// old, or the post is gone, nobody is told of it any more, and nothing is kept of that. While the post is withheld, all
+    /// are put off.
     pub async fn deliver(&self, job: &PushJob, now: Timestamp) -> Tally {
         let (post, time_to_live) = match self.look(job, now).await {
             Ok(found) => found,
-            Err(Undone::Over) => return Tally { refused: job.recipients.len(), ..Tally::default() },
+            Err(Undone::Gone) => return Tally { refused: job.recipients.len(), ..Tally::default() },
             Err(Undone::Withheld) => return Tally { put_off: job.recipients.clone(), ..Tally::default() },
             Err(Undone::Failed(error)) => {
                 tracing::warn!(%error, post_id = %job.post_id, "cannot read a post that is to be pushed");
@@ -154,8 +155,8 @@ where
         Ok(job.recipients.iter().filter(|one| !hidden.contains(&one.user_id)).map(with).collect())
     }
 
-    /// The post as it is now, and how long its news is worth delivering.
-    async fn look(&self, job: &PushJob, now: Timestamp) -> Result<(Post, Duration), Undone> {
+    /// The post as it is now, and how long its news is worth delivering, if it still holds.
+    async fn look(&self, job: &PushJob, now: Timestamp) -> Result<(Post, Option<Duration>), Undone> {
         let found = posts::read(self.cache, self.posts, &[job.post_id]).await.map_err(Undone::Failed)?;
         let Some(post) = found.into_iter().next() else {
             // It was deleted; or it was shared, and is not stored yet. Who is told by a subscription is told of what is stored.
@@ -165,19 +166,20 @@ where
             let is_recent = now < time::after(job.post_id.time(), MOST_UNSTORED_SECONDS);
             let is_new = is_shared && is_recent && !is_deleted;
             let error = || Error::unavailable("posts", "a post is not there, which may be still to come");
-            return Err(if is_new { Undone::Failed(error()) } else { Undone::Over });
+            return Err(if is_new { Undone::Failed(error()) } else { Undone::Gone });
         };
 
         let stale = time::after(job.told_at, TIME_TO_LIVE_SECONDS);
-        let end = post.expires_at.map_or(stale, |expires| expires.min(stale));
-        let left = Duration::try_from(now.duration_until(end)).unwrap_or_default();
-        if left.is_zero() || !job.news.holds(&post) {
-            return Err(Undone::Over);
+        if now >= stale {
+            return Err(Undone::Gone);
         }
-        if post.withheld {
+        let end = post.expires_at.map_or(stale, |expires| expires.min(stale));
+        let left = Duration::try_from(now.duration_until(end)).ok();
+        let left = left.filter(|left| !left.is_zero() && job.news.holds(&post));
+        if left.is_some() && post.withheld {
             return Err(Undone::Withheld);
         }
-        if posts::is_listed(&post, now) { Ok((post, left)) } else { Err(Undone::Over) }
+        Ok((post, left))
     }
 
     /// Tells one person: by their phones, or when it is quiet no more, or in their inbox alone.
@@ -189,19 +191,19 @@ where
         let mut devices = self.devices.of(to.user_id).await?;
         // A phone is not told of what happened before it was there: the log can be replayed long after.
         devices.retain(|device| device.created_at <= job.told_at);
-        let held_until = match preferences.decide(post, now) {
-            Decision::Muted(muted) => {
-                self.leave(told, to, muted.into()).await?;
-                return Ok(Tally { muted: 1, ..Tally::default() });
-            }
-            _ if devices.is_empty() => {
-                self.leave(told, to, Outcome::NoDevice).await?;
-                return Ok(Tally::default());
-            }
-            Decision::Quiet(until) => Some(until),
-            Decision::Ring => None,
+        let decision = preferences.decide(post, now);
+        if let Decision::Muted(muted) = decision {
+            self.leave(told, to, muted.into()).await?;
+            return Ok(Tally { muted: 1, ..Tally::default() });
+        }
+        if devices.is_empty() {
+            self.leave(told, to, Outcome::NoDevice).await?;
+            return Ok(Tally::default());
+        }
+        let Some(time_to_live) = told.time_to_live else {
+            return self.pass_over(told, to).await;
         };
-        if let Some(until) = held_until {
+        if let Decision::Quiet(until) = decision {
             self.leave(told, to, Outcome::Held).await?;
             let (post_id, news, told_at) = (job.post_id, job.news, job.told_at);
             let held = HeldPush { post_id, news, because: to.because, told_at };
@@ -210,7 +212,16 @@ where
         }
         // No phone rings for what is not in its owner's inbox.
         self.remember(told, to, None).await?;
-        Ok(self.ring_all(told, to, devices).await)
+        Ok(self.ring_all(told, time_to_live, to, devices).await)
+    }
+
+    /// Says that there was nothing to tell somebody any more, unless something has become of it before: jobs come again.
+    async fn pass_over(&self, told: Told<'_>, to: PushRecipient) -> Result<Tally> {
+        let known = self.deliveries.of(to.user_id, told.job.post_id, told.now).await?;
+        if known.iter().all(|known| known.news != told.job.news) {
+            self.leave(told, to, Outcome::Dropped).await?;
+        }
+        Ok(Tally { refused: 1, ..Tally::default() })
     }
 
     /// Tells somebody in their inbox, and notes why no phone rings.
@@ -235,8 +246,14 @@ where
     }
 
     /// Rings a person's devices. One that fails does not hold up the others.
-    async fn ring_all(&self, told: Told<'_>, to: PushRecipient, devices: Vec<Device>) -> Tally {
-        let Told { job, post, time_to_live, now, throttled } = told;
+    async fn ring_all(
+        &self,
+        told: Told<'_>,
+        time_to_live: Duration,
+        to: PushRecipient,
+        devices: Vec<Device>,
+    ) -> Tally {
+        let Told { job, post, now, throttled, .. } = told;
         let (mut tally, mut became) = (Tally::default(), None);
         for device in devices {
             if throttled.load(Ordering::Relaxed) {
@@ -312,7 +329,8 @@ enum Rung {
 struct Told<'a> {
     job: &'a PushJob,
     post: &'a Post,
-    time_to_live: Duration,
+    /// How long the news is worth delivering; none where it holds no longer.
+    time_to_live: Option<Duration>,
     now: Timestamp,
     /// Whether the gateway has said that it takes no more.
     throttled: &'a AtomicBool,

@@ -60,7 +60,7 @@ pub struct PeopleCounts {
     pub no_device: u64,
     /// It waits for the end of their quiet hours.
     pub held: u64,
-    /// By the end of their quiet hours there was nothing to tell them any more.
+    /// When it was their turn, or at the end of their quiet hours, there was nothing to tell them any more.
     pub dropped: u64,
 }
 

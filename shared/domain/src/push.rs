@@ -309,7 +309,8 @@ pub enum Outcome {
     Held,
     /// The gateway took it, with others, when the quiet hours were over.
     Digested,
-    /// By the end of the quiet hours the post was over, or gone, or not the person's to see any more.
+    /// When its turn came, or at the end of the quiet hours, the news held no longer; or by then the post was gone, or not the
+    /// person's to see any more.
     Dropped,
 }
 

@@ -7,6 +7,7 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     env, fmt,
+    num::NonZero,
 };
 
 use futures::future::{FutureExt as _, LocalBoxFuture, join_all};
@@ -142,7 +143,11 @@ impl Setting for Sizes {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         let large_key = environment.required(LARGE_AUDIENCE)?.parse();
         let large_key = large_key.map_err(|_| environment.refuse(LARGE_AUDIENCE, "is no number")).ok()?;
-        Some(Self { large_key, part: Self::PART })
+        let part =
+            environment.optional(AUDIENCE_PART).map_or(Ok(Self::PART), |text| text.parse().map(NonZero::get));
+        let part =
+            part.map_err(|_| environment.refuse(AUDIENCE_PART, "is no whole number from 1 on")).ok()?;
+        Some(Self { large_key, part })
     }
 }
 
@@ -156,6 +161,9 @@ impl Setting for FlagsToWithhold {
 
 const FLAGS_TO_WITHHOLD: &str = "FLAGS_TO_WITHHOLD";
 const LARGE_AUDIENCE: &str = "LARGE_AUDIENCE";
+/// How many entries a part of an audience has, where it is not [`Sizes::PART`]: tests make it small, so that few people are
+/// many steps.
+const AUDIENCE_PART: &str = "AUDIENCE_PART";
 const ISSUER: &str = "ACCESS_TOKEN_ISSUER";
 const JWKS: &str = "ACCESS_TOKEN_JWKS";
 const PRIVATE_KEY: &str = "ACCESS_TOKEN_PRIVATE_KEY";
@@ -219,5 +227,14 @@ mod tests {
     fn what_is_there_is_read() {
         let (jwks, ()) = read::<(AccessTokenJwks, ())>(&[("ACCESS_TOKEN_JWKS", " {} ")]).unwrap();
         assert_eq!(jwks.0, "{}");
+    }
+
+    #[test]
+    fn a_part_of_an_audience_is_as_large_as_is_said_or_as_usual() {
+        let sizes = |part| read::<Sizes>(&[("LARGE_AUDIENCE", "10"), ("AUDIENCE_PART", part)]);
+        assert_eq!(sizes("").unwrap(), Sizes { large_key: 10, part: Sizes::PART });
+        assert_eq!(sizes("2").unwrap().part, 2);
+        let error = sizes("0").unwrap_err();
+        assert_eq!(error.to_string(), "AUDIENCE_PART is no whole number from 1 on");
     }
 }
