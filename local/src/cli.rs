@@ -217,8 +217,7 @@ async fn serve(settings: &Settings) -> Result<ExitCode> {
             stack.base_url(),
             began.elapsed().as_millis()
         ));
-        until_told_to_end().await;
-        Ok(true)
+        Ok(Then::Stay)
     })
     .await
 }
@@ -227,11 +226,11 @@ async fn demo(settings: &Settings, scenario: &Path, once: bool) -> Result<ExitCo
     with_stack(settings.in_memory(), async |stack| {
         tell_services(stack.endpoints());
         let as_expected = demo::run(stack.base_url(), scenario, &mut io::stdout()).await?;
-        if !once {
-            tell(&format!("{} stays up; Ctrl-C ends it", stack.base_url()));
-            until_told_to_end().await;
+        if once {
+            return Ok(Then::End(as_expected));
         }
-        Ok(as_expected || !once)
+        tell(&format!("{} stays up; Ctrl-C ends it", stack.base_url()));
+        Ok(Then::Stay)
     })
     .await
 }
@@ -257,7 +256,7 @@ async fn measure(settings: &Settings, subjects: &[Subject], report: &mut Report)
         with_stack(options.clone(), async |stack| {
             Bench { stack, say }.run(subjects, report).await?;
             ended = true;
-            Ok(true)
+            Ok(Then::End(true))
         })
         .await?;
         if !ended {
@@ -281,7 +280,7 @@ async fn measure(settings: &Settings, subjects: &[Subject], report: &mut Report)
         with_stack(options, async |stack| {
             Bench { stack, say }.crowd(&endpoints, report).await?;
             ended = true;
-            Ok(true)
+            Ok(Then::End(true))
         })
         .await?;
         return Ok(ended);
@@ -304,8 +303,11 @@ async fn contract(settings: &Settings, examples: u32) -> Result<ExitCode> {
     let installed = Tools::installed(&root, Set::Contract, Arc::clone(&options.say));
     let Some(tools) = unless_told_to_end(installed).await else { return Ok(ExitCode::FAILURE) };
     let tools = tools?;
-    with_stack(options, async |stack| checks::contract(&tools, &root, stack, examples).await.map(|()| true))
-        .await
+    with_stack(options, async |stack| {
+        checks::contract(&tools, &root, stack, examples).await?;
+        Ok(Then::End(true))
+    })
+    .await
 }
 
 async fn admin(settings: &Settings, email: &str) -> Result<ExitCode> {
@@ -370,7 +372,10 @@ async fn replay(settings: &Settings, file: &Path) -> Result<ExitCode> {
     }
     tell(&format!("no stack runs on port {}: this replay gets one of its own", settings.port));
     let options = Options { port: 0, ..settings.in_memory() };
-    with_stack(options, async |stack| replay::run(stack.base_url(), file, &mut io::stdout()).await).await
+    with_stack(options, async |stack| {
+        replay::run(stack.base_url(), file, &mut io::stdout()).await.map(Then::End)
+    })
+    .await
 }
 
 async fn services(settings: &Settings) -> Result<ExitCode> {
@@ -416,19 +421,37 @@ async fn services(settings: &Settings) -> Result<ExitCode> {
     })
 }
 
+/// What comes after some work with a stack.
+enum Then {
+    /// Its end, whether the work went well or not.
+    End(bool),
+    /// Nothing, until somebody says so.
+    Stay,
+}
+
 /// Starts a stack, does something with it, and ends it, whatever comes first: the work's end, a service's death, or the
-/// order to end. Work that stays until that order comes waits for it itself, since others are cut short by it.
-async fn with_stack(options: Options, work: impl AsyncFnOnce(&Stack) -> Result<bool>) -> Result<ExitCode> {
+/// order to end, which cuts the work short.
+async fn with_stack(options: Options, work: impl AsyncFnOnce(&Stack) -> Result<Then>) -> Result<ExitCode> {
     let Some(stack) = unless_told_to_end(Stack::start(options)).await else { return Ok(ExitCode::SUCCESS) };
     let stack = stack?;
+    let mut is_staying = false;
+    let worked = async {
+        match work(&stack).await? {
+            Then::End(is_good) => anyhow::Ok(is_good),
+            Then::Stay => {
+                is_staying = true;
+                std::future::pending().await
+            }
+        }
+    };
     let result = tokio::select! {
         biased;
-        result = work(&stack) => result,
+        result = worked => result,
         death = stack.death() => {
             tell_death(&death);
             Ok(false)
         }
-        () = until_told_to_end() => Ok(false),
+        () = until_told_to_end() => Ok(is_staying),
     };
     // Who asks twice does not want to wait.
     let ended = unless_told_to_end(stack.shutdown()).await;
