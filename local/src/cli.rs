@@ -274,16 +274,20 @@ async fn measure(settings: &Settings, subjects: &[Subject], report: &mut Report)
         measured?;
     }
     if subjects.contains(&Subject::Crowd) {
-        let endpoints = bench::Endpoints::start().await?;
-        let mut ended = false;
-        let options = Options { elsewhere: endpoints.addresses(), ..options };
-        with_stack(options, async |stack| {
-            Bench { stack, say }.crowd(&endpoints, report).await?;
-            ended = true;
-            Ok(Then::End(true))
-        })
-        .await?;
-        return Ok(ended);
+        for scene in bench::Scene::ALL {
+            let endpoints = bench::Endpoints::start().await?;
+            let mut ended = false;
+            let (elsewhere, environment) = (endpoints.addresses(), scene.environment());
+            with_stack(Options { elsewhere, environment, ..options.clone() }, async |stack| {
+                Bench { stack, say }.crowd(scene, &endpoints, report).await?;
+                ended = true;
+                Ok(Then::End(true))
+            })
+            .await?;
+            if !ended {
+                return Ok(false);
+            }
+        }
     }
     Ok(true)
 }

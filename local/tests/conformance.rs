@@ -15,12 +15,12 @@ use proptest::{strategy::Strategy as _, strategy::ValueTree as _, test_runner::T
 use tocsin_adapters::{
     kafka::{KafkaAuth, KafkaPostLog},
     memory::MemoryTimelines,
-    redis::{Redis, RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
+    redis::{Redis, RedisHiddenCache, RedisPostCache, RedisPushShare, RedisRateLimiter, RedisTimelines},
     ses::SesMailer,
     sns::SnsPushGateway,
     sqs::SqsPushQueue,
 };
-use tocsin_conformance::{fixtures, friendships, posts, rate_limits, timelines};
+use tocsin_conformance::{fixtures, friendships, posts, pushes, rate_limits, timelines};
 use tocsin_domain::{
     Error,
     device::{self, Device, DeviceToken, Platform},
@@ -49,8 +49,10 @@ async fn what_redis_keeps_is_kept_as_promised() {
     posts::cache(&RedisPostCache::new(&redis)).await;
     friendships::hidden_cache(&RedisHiddenCache::new(&redis)).await;
     rate_limits::rate_limits(&RedisRateLimiter::new(&redis)).await;
+    pushes::share(&RedisPushShare::new(&redis, 10.try_into().unwrap())).await;
     timelines::timelines(&RedisTimelines::new(&redis)).await;
     timelines::merged(&RedisTimelines::new(&redis)).await;
+    timelines::checked(&RedisTimelines::new(&redis).trusted_for(1)).await;
 
     // Operations in any order end in the same timeline, and in the one that memory has.
     let mut runner = TestRunner::default();

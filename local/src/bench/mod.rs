@@ -26,7 +26,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 pub use self::{
-    crowd::Endpoints,
+    crowd::{Endpoints, Scene},
     report::{Bound, Figure, Of, Report, Unit},
 };
 use crate::{
@@ -100,8 +100,8 @@ impl Bench<'_> {
     }
 
     /// Measures a post to a crowd, on a stack whose SQS and SNS are these.
-    pub async fn crowd(&self, endpoints: &Endpoints, report: &mut Report) -> Result<()> {
-        crowd::measure(self, endpoints, report).await
+    pub async fn crowd(&self, scene: Scene, endpoints: &Endpoints, report: &mut Report) -> Result<()> {
+        crowd::measure(self, scene, endpoints, report).await
     }
 
     async fn invoke(&self, name: &str, event: Bytes) -> Result<Duration> {

@@ -1,12 +1,13 @@
 //! A counting SNS: mobile push in memory, behind SNS's own wire protocol, AWS Query: a form in, XML out
 //! (<https://docs.aws.amazon.com/sns/latest/api/>).
 //!
-//! It counts what is published to each endpoint, and keeps of it what tells pushes apart.
+//! It counts what is published to each endpoint, and keeps of it what tells pushes apart. It takes as much as comes, unless it is
+//! told how much a second.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -38,6 +39,32 @@ pub struct Published {
 #[derive(Debug, Default)]
 struct Registered {
     endpoints: Mutex<HashMap<String, PlatformEndpoint>>,
+    rate: Mutex<Rate>,
+}
+
+/// How much is taken.
+#[derive(Debug, Default)]
+struct Rate {
+    /// So many publications a second, and in a burst.
+    per_second: Option<u32>,
+    /// Until when all that could be taken was.
+    taken_until: Option<Instant>,
+    throttled: usize,
+}
+
+impl Rate {
+    /// Whether one more is taken.
+    fn takes(&mut self) -> bool {
+        let Some(per_second) = self.per_second else { return true };
+        let now = Instant::now();
+        let next = self.taken_until.map_or(now, |until| until.max(now)) + Duration::from_secs(1) / per_second;
+        let is_taken = next <= now + Duration::from_secs(1);
+        if is_taken {
+            self.taken_until = Some(next);
+        }
+        self.throttled += usize::from(!is_taken);
+        is_taken
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,6 +107,17 @@ impl SnsEndpoint {
         self.registered.lock().get(arn).map(|endpoint| endpoint.published.clone()).unwrap_or_default()
     }
 
+    /// Takes no more than so many publications a second from now on, as SNS does of an account in a region.
+    pub fn limit(&self, per_second: u32) {
+        self.registered.rate().per_second = Some(per_second);
+    }
+
+    /// How many publications were throttled.
+    #[must_use]
+    pub fn throttled(&self) -> usize {
+        self.registered.rate().throttled
+    }
+
     /// How many publications were taken.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -93,6 +131,10 @@ struct Refusal(StatusCode, &'static str, String);
 impl Registered {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, PlatformEndpoint>> {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -170,6 +212,9 @@ impl Registered {
     }
 
     fn publish(&self, form: &HashMap<String, String>) -> Result<String, Refusal> {
+        if !self.rate().takes() {
+            return Err(Refusal(StatusCode::BAD_REQUEST, "Throttling", "Rate exceeded".to_owned()));
+        }
         let message = field(form, "Message")?.to_owned();
         let mut endpoints = self.lock();
         let endpoint = endpoints.get_mut(field(form, "TargetArn")?);

@@ -190,8 +190,7 @@ fn area(place: Place, chance: &mut StdRng) -> Area {
     REACHES.choose(chance).unwrap().around(place)
 }
 
-/// Another form of a post. What has ended stays as it is. Nothing is again as it once was: an edit is made of what its author
-/// sees, which may be some edits ago while nothing is at hand, and that it changes nothing of that is no edit.
+/// Another form of a post, which may be as it was before. What has ended stays as it is.
 fn changed(forms: &[Form], may_end: bool, number: usize, chance: &mut StdRng) -> Option<Form> {
     let form = forms.last().filter(|form| form.status == Status::Active)?.clone();
     Some(match chance.random_range(0..8) {
@@ -199,17 +198,17 @@ fn changed(forms: &[Form], may_end: bool, number: usize, chance: &mut StdRng) ->
             Form { severity: chance.random_range(form.severity + 1..SEVERITIES.len()), ..form }
         }
         2 => {
-            let others = PLACES.iter().filter(|place| forms.iter().all(|form| form.place != **place));
+            let others = PLACES.iter().filter(|place| form.place != **place);
             let place = *others.choose(chance)?;
             Form { place, area: form.area.map(|_| area(place, chance)), ..form }
         }
         3 => {
-            let others = CATEGORIES.iter().filter(|name| forms.iter().all(|form| form.category != **name));
+            let others = CATEGORIES.iter().filter(|name| form.category != **name);
             Form { category: others.choose(chance)?, ..form }
         }
         4 => {
             let area = form.area.is_none().then(|| area(form.place, chance));
-            forms.iter().all(|form| form.area != area).then_some(Form { area, ..form })?
+            Form { area, ..form }
         }
         5 if may_end => Form { status: Status::Resolved, ..form },
         6 if may_end => Form { status: Status::Cancelled, ..form },

@@ -72,6 +72,12 @@ impl SqsPushQueues {
         let name = |address: &str, separator| address.rsplit(separator).next().map(str::to_owned);
         if name(arn, ':') == name(&self.bulk.url, '/') { &self.bulk } else { &self.prompt }
     }
+
+    /// Whether it is that of the rest of large audiences.
+    #[must_use]
+    pub fn is_bulk(&self, queue: &SqsPushQueue) -> bool {
+        queue.url == self.bulk.url
+    }
 }
 
 /// The queue of `deliver-digest`.

@@ -169,7 +169,7 @@ impl Town {
     > {
         let (posts, audience, large) = (&self.stored, &self.subscriptions, &self.subscriptions);
         let (hidden, told, queue, steps) = (&self.hidden, &self.deliveries, &self.jobs, &self.steps);
-        Notifying { posts, audience, large, hidden, told, queue, steps, sizes: SIZES }
+        Notifying { posts, audience, large, hidden, told, prompt: queue, bulk: queue, steps, sizes: SIZES }
     }
 
     /// A consumer gets its work until it has lived to its end, and sometimes once more.

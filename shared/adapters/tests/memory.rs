@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
     MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryHeldPushes, MemoryIdempotency, MemoryPeople,
-    MemoryPostCache, MemoryPosts, MemoryPreferences, MemoryRateLimiter, MemoryReactions, MemorySessions,
-    MemorySubscriptions, MemoryTimelines, MemoryUsers,
+    MemoryPostCache, MemoryPosts, MemoryPreferences, MemoryPushShare, MemoryRateLimiter, MemoryReactions,
+    MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
 use tocsin_conformance::{
     accounts, departures, fixtures, people, posts, preferences, pushes, rate_limits, reactions,
@@ -57,6 +57,7 @@ async fn conformance() {
     preferences::held_pushes(&MemoryHeldPushes::default()).await;
     preferences::schedule(&MemoryHeldPushes::default()).await;
     rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
+    pushes::share(&MemoryPushShare::new(10)).await;
     reactions::reactions(&MemoryReactions::default()).await;
     reactions::own_reactions(&MemoryReactions::default()).await;
     reactions::standings(&MemoryReactions::default()).await;

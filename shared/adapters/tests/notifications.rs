@@ -209,8 +209,17 @@ async fn nobody_is_rung_for_the_post_of_somebody_hidden() {
         let Town { posts, subscriptions: audience, friendships: hidden, queue, .. } = &town;
         let deliveries = &MemoryDeliveries::default();
         let (steps, sizes) = (&MemoryStepQueue::default(), Sizes { part: 1_000, ..fixtures::SIZES });
-        let notifying =
-            Notifying { posts, audience, large: audience, hidden, told: deliveries, queue, steps, sizes };
+        let notifying = Notifying {
+            posts,
+            audience,
+            large: audience,
+            hidden,
+            told: deliveries,
+            prompt: queue,
+            bulk: queue,
+            steps,
+            sizes,
+        };
         let count = notifying.notify(&PostChange::Created(Box::new(post.clone()))).await.unwrap();
         assert_eq!(count, told.len());
         let queued = town.queued().into_iter().filter(|(id, _)| *id == post.post_id);

@@ -485,6 +485,15 @@ async fn what_has_changed_by_the_morning_holds_then() {
     assert_eq!(town.queue.take().len(), 1);
     assert_eq!(town.digest(ada, later).await.unwrap(), 1);
     assert_eq!((town.rung(), town.digests().len()), (vec!["left".to_owned()], 0));
+    // What is withheld waits until a moderator has decided.
+    assert_eq!(town.held(ada).await, 1);
+    assert_eq!(town.digest(ada, later).await.unwrap(), 0);
+    let kept = Edit::new(&held[0], vec![FieldChange::Withheld(false)], later);
+    town.posts.edit(&kept).await.unwrap();
+    let then = time::after(later, 10 * 60);
+    assert_eq!(town.release(then).await, [ada]);
+    assert_eq!(town.digest(ada, then).await.unwrap(), 1);
+    assert_eq!(town.rung(), ["left", "withheld"]);
     assert_eq!(town.held(ada).await, 0);
     put(&Preferences::default(), later).await;
     assert_eq!(town.queue.take().len(), 0, "nothing is held");

@@ -22,8 +22,9 @@ use tocsin_domain::{
     digest::Digest,
     ids::{PostId, SubscriptionId, UserId},
     notification::{Because, Inbox as _, Inboxes, Notification, NotificationId},
-    post::{Post, PostStatus},
-    posts::{PostCache as _, PostCacheEditor as _},
+    post::{Post, PostStatus, Severity},
+    post_edit::{Edit, FieldChange},
+    posts::{PostCache as _, PostCacheEditor as _, PostEditor as _, PostStore as _},
     push::{
         Delivered, Deliveries, DeliveryReader, Endpoint, News, NewsKey, Outcome, Published, Push,
         PushGateway, PushJob, PushKey, PushRecipient, RESERVED_SECONDS, Reservation,
@@ -331,6 +332,27 @@ async fn news_that_holds_no_longer_when_its_turn_comes_is_said_to_be_dropped_and
         assert_eq!(became(bob).await, (vec![Outcome::Dropped], vec![Some(Outcome::Dropped)]));
     }
     assert_eq!(town.rung().len(), 1);
+}
+
+#[tokio::test]
+async fn news_holds_that_is_stored_though_what_is_at_hand_is_older() {
+    let (town, ada, now) = (Town::default(), fixtures::user(), time::now());
+    town.put(ada, "phone", now).await;
+    let minor = Post { created_at: now, severity: Severity::Minor, ..fixtures::post() };
+    town.posts.store(from_ref(&minor)).await.pop().unwrap().unwrap();
+    let raise = Edit::new(&minor, vec![FieldChange::Severity(Severity::Severe)], now);
+    town.posts.edit(&raise).await.unwrap();
+    town.cache.put(from_ref(&minor)).await.unwrap();
+    let because = Because::Subscription { subscription_id: SubscriptionId::new(now) };
+    let recipients = vec![PushRecipient { user_id: ada, because }];
+    let job = PushJob { news: News::Raised(Severity::Severe), ..fixtures::job(&minor, recipients) };
+    let Town { devices, deliveries, cache, posts, preferences, held, .. } = &town;
+    let (gateway, hidden, inboxes) = (&town, &MemoryFriendships::default(), &MemoryInboxes::default());
+    let delivery =
+        Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
+    assert_eq!(delivery.deliver(&job, now).await, RUNG);
+    let (_, push) = town.gateway.pushes().pop().unwrap();
+    assert_eq!(push.post.severity, Severity::Severe, "and it tells what is stored");
 }
 
 /// Deliveries that cannot be recorded so many times.

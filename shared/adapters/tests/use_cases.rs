@@ -15,7 +15,7 @@ use tocsin_adapters::memory::{
 use tocsin_conformance::fixtures;
 use tocsin_domain::{
     Error, Result,
-    audience::{AudienceKey, Sizes},
+    audience::{AudienceKey, Sizes, keys_of},
     cover::Region as _,
     cursor::{Cursor, Limit, Page},
     delivery::{Delivery, Tally},
@@ -34,7 +34,7 @@ use tocsin_domain::{
     push::{Endpoint, Outcome, Published, Push, PushGateway, PushRecipient, RESERVED_SECONDS},
     subscription::{Subscription, SubscriptionEditor as _, Subscriptions, Wish},
     time,
-    timeline::{self, Reading, TimelineItem, Timelines},
+    timeline::{self, Reading, TimelineEraser, TimelineItem, Timelines},
     timeline_loading::Loading,
 };
 
@@ -124,6 +124,12 @@ impl Timelines for Away {
     }
 }
 
+impl TimelineEraser for Away {
+    async fn forget(&self, _: UserId) -> Result<()> {
+        away()
+    }
+}
+
 /// A reader who follows everything of a category, and the posts of it.
 struct Town {
     reader: UserId,
@@ -207,6 +213,19 @@ async fn a_warm_timeline_is_read_from_the_cache_alone() {
     };
     let page = warm.page(town.reader, None, Limit::default(), time::now()).await.unwrap();
     assert_eq!((page.items.len(), page.next_cursor), (10, None));
+}
+
+#[tokio::test]
+async fn a_timeline_that_was_not_forgotten_is_rebuilt_when_it_is_checked() {
+    let mut town = Town::new(100).await;
+    town.timelines = town.timelines.clone().not_trusted();
+    town.load(&posts(10)).await;
+    assert_eq!(town.pages("20").await.len(), 10);
+    // Who ended the subscription died before the timeline was forgotten.
+    let [subscription] = &town.subscriptions.of(town.reader).await.unwrap()[..] else { panic!("it is one") };
+    let keys = keys_of(&subscription.wish);
+    assert!(town.subscriptions.remove(town.reader, (subscription, &keys)).await.unwrap());
+    assert!(town.pages("20").await.is_empty());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Devices, and what was sent to them.
 
-use std::{collections::BTreeMap, slice::from_ref};
+use std::{collections::BTreeMap, slice::from_ref, time::Duration};
 
 use futures::future::join;
 use tocsin_domain::{
@@ -13,6 +13,7 @@ use tocsin_domain::{
         Delivered, Deliveries, DeliveryEraser, DeliveryReader, Endpoint, News, NewsKey, Outcome, PushKey,
         PushRecipient, REMEMBERED_SECONDS, RESERVED_SECONDS, Reservation, Told,
     },
+    push_turn::{MOST_AHEAD, PushShare, Share},
     time::{self, Timestamp},
 };
 
@@ -111,6 +112,19 @@ pub async fn repairs(devices: &impl DeviceEditor) {
     assert!(!devices.repair(eve, &renewed, &seen.endpoint).await.unwrap());
     assert!(!devices.remove_if(eve, &renewed).await.unwrap());
     assert_eq!(devices.of(ada).await.unwrap(), [renewed]);
+}
+
+/// Shares, of ten pushes a second, begin one after the other, and none far ahead.
+pub async fn share(share: &impl PushShare) {
+    let is_in = async |pushes, seconds: u64| {
+        let Share::Taken(wait) = share.take(pushes).await.unwrap() else { panic!("it is not taken") };
+        let early = Duration::from_secs(seconds).saturating_sub(wait);
+        assert!(wait <= Duration::from_secs(seconds) && early < Duration::from_secs(1), "{wait:?}");
+    };
+    is_in(50, 0).await;
+    is_in(10, 5).await;
+    is_in(7_300, 6).await;
+    assert_eq!(share.take(1).await.unwrap(), Share::AskAfter(MOST_AHEAD), "its turn is later than that");
 }
 
 /// A push is one try's at a time, and once done it stays so.

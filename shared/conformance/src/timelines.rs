@@ -86,11 +86,28 @@ pub async fn timelines(timelines: &(impl Timelines + TimelineLoader + TimelineEr
     assert_eq!((whole.entries, whole.floor), (vec![ids[2]], WHOLE));
 }
 
+/// What a timeline was built from is looked at again when it is not trusted any longer, here after a second, by one reader.
+pub async fn checked(timelines: &(impl Timelines + TimelineEraser)) {
+    let owner = user();
+    let timeline = Owner::User(owner);
+    let is_to_be_checked = async || timelines.page(owner, None, 10).await.unwrap().unwrap().is_to_be_checked;
+    let rebuild = timelines.begin_rebuild(&timeline).await.unwrap().unwrap();
+    assert!(!is_to_be_checked().await, "it is being rebuilt");
+    timelines.finish_rebuild(&timeline, rebuild, &[], time::now(), &sources()).await.unwrap();
+    for _ in 0..2 {
+        assert!(!is_to_be_checked().await);
+        std::thread::sleep(std::time::Duration::from_millis(1_100));
+        assert!(is_to_be_checked().await);
+    }
+    assert!(!is_to_be_checked().await, "one reader looks");
+}
+
 /// What is under a large key is in the timelines that it is merged into, once, in its place; and they are whole only with
 /// it.
 pub async fn merged(timelines: &(impl Timelines + TimelineLoader)) {
     let (reader, start) = (user(), u64::try_from(time::now().as_millisecond()).unwrap() - 10_000);
-    let id = |n: u64| post_id(start + n, 1);
+    // Of no other test: these posts are at hand only if they were loaded here.
+    let id = |n: u64| post_id(start + n, 9);
     let floor = |n: u64| id(n).time();
     let key = |name: &str| {
         let key = format!("{name}{start}#*#*").parse::<AudienceKey>().unwrap();

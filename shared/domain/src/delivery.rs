@@ -169,17 +169,19 @@ where
             return Err(if is_new { Undone::Failed(error()) } else { Undone::Gone });
         };
 
-        let stale = time::after(job.told_at, TIME_TO_LIVE_SECONDS);
-        if now >= stale {
+        if now >= stale(job) {
             return Err(Undone::Gone);
         }
-        let end = post.expires_at.map_or(stale, |expires| expires.min(stale));
-        let left = Duration::try_from(now.duration_until(end)).ok();
-        let left = left.filter(|left| !left.is_zero() && job.news.holds(&post));
-        if left.is_some() && post.withheld {
-            return Err(Undone::Withheld);
+        let mut post = post;
+        if left(job, &post, now).is_none() {
+            // News is of what is stored, and what is at hand may be an older form of it.
+            let stored = self.posts.get(&[job.post_id]).await.map_err(Undone::Failed)?;
+            post = stored.into_iter().next().unwrap_or(post);
         }
-        Ok((post, left))
+        match left(job, &post, now) {
+            Some(_) if post.withheld => Err(Undone::Withheld),
+            left => Ok((post, left)),
+        }
     }
 
     /// Tells one person: by their phones, or when it is quiet no more, or in their inbox alone.
@@ -312,6 +314,18 @@ where
         record(self.deliveries, &key, because, outcome, now).await;
         Ok(Rung::Now(outcome))
     }
+}
+
+/// From when on a job's news is old.
+fn stale(job: &PushJob) -> Timestamp {
+    time::after(job.told_at, TIME_TO_LIVE_SECONDS)
+}
+
+/// How long a job's news is worth delivering, if it holds of the post in this form.
+fn left(job: &PushJob, post: &Post, now: Timestamp) -> Option<Duration> {
+    let end = post.expires_at.map_or(stale(job), |expires| expires.min(stale(job)));
+    let left = Duration::try_from(now.duration_until(end)).ok()?;
+    (!left.is_zero() && job.news.holds(post)).then_some(left)
 }
 
 /// How it went to ring a device.

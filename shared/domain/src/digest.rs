@@ -93,8 +93,8 @@ where
     I: Inboxes,
 {
     /// Sends what is held for a person, unless it is quiet (again): then it is due when that ends. Answers how many pushes
-    /// were sent. If one fails, what is held stays, for another try to send what is left;
-    /// so it does where the gateway takes no more just now, and is due again in some minutes.
+    /// were sent. If one fails, what is held stays, for another try to send what is left; so it does where the gateway takes no
+    /// more just now, or a post is withheld, and is due again in some minutes.
     pub async fn deliver(&self, job: DigestJob, now: Timestamp) -> Result<usize> {
         let owner = job.user_id;
         let mut sent = 0;
@@ -113,9 +113,16 @@ where
                     self.held.reschedule(owner, time::after(now, PUT_OFF_SECONDS)).await?;
                     return Ok(sent);
                 }
-                told => sent += told?,
+                Err(error) => return Err(error),
+                Ok(told) => {
+                    sent += told.sent;
+                    self.held.remove(owner, &told.done).await?;
+                    if told.done.len() < held.len() {
+                        self.held.reschedule(owner, time::after(now, PUT_OFF_SECONDS)).await?;
+                        return Ok(sent);
+                    }
+                }
             }
-            self.held.remove(owner, &held).await?;
             // What was held meanwhile is due by itself.
             if held.len() < MOST_POSTS {
                 return Ok(sent);
@@ -123,14 +130,15 @@ where
         }
     }
 
-    /// Tells a person of what was held, and says what became of each of it; answers how many pushes that took.
+    /// Tells a person of what was held, and says what became of each of it. Posts that are withheld wait until a moderator has
+    /// decided.
     async fn tell(
         &self,
         owner: UserId,
         preferences: &Preferences,
         held: &[HeldPush],
         now: Timestamp,
-    ) -> Result<usize> {
+    ) -> Result<Told> {
         let ids: Vec<_> = held.iter().map(|held| held.post_id).collect();
         let (posts, hidden) = try_join(self.posts.get(&ids), self.hidden.of(owner)).await?;
         let devices = self.devices.of(owner).await?;
@@ -141,6 +149,7 @@ where
             let outcome = match post.map(|post| (post, preferences.decide(post, now))) {
                 None => Outcome::Dropped,
                 Some((_, Decision::Muted(muted))) => muted.into(),
+                Some((post, _)) if post.withheld => continue,
                 Some((post, _)) => {
                     let line = || Line { post: post.clone(), held: Vec::new() };
                     lines.entry(one.post_id).or_insert_with(line).held.push(*one);
@@ -173,13 +182,14 @@ where
         if let Some(error) = failed {
             return Err(error);
         }
+        let done = became.iter().map(|(held, _)| *held).collect();
         let said = stream::iter(became).map(|(held, outcome)| {
             // What rang by an earlier try did so in a digest, as far as is known.
             let outcome = rung.get(&held.rings_for()).copied().unwrap_or(outcome);
             self.say(owner, held, outcome, now)
         });
         said.buffer_unordered(CONCURRENT).try_collect::<()>().await?;
-        Ok(sent)
+        Ok(Told { sent, done })
     }
 
     /// Says what became of what was held.
@@ -253,6 +263,14 @@ where
     }
 }
 
+/// What became of what was held.
+struct Told {
+    /// How many pushes were sent.
+    sent: usize,
+    /// Of what something became: the rest waits.
+    done: Vec<HeldPush>,
+}
+
 /// A post, and what was held of it.
 struct Line {
     post: Post,
@@ -269,7 +287,7 @@ fn is_worth_telling(held: &HeldPush, post: &Post, hidden: &HiddenPeople, now: Ti
         matches!(held.because, Because::Shared { shared_by } if hidden.contains(&shared_by));
     !by_somebody_hidden
         && posts::is_shown(post, hidden)
-        && posts::is_listed(post, now)
+        && post.expires_at.is_none_or(|expires| expires > now)
         && held.news.holds(post)
 }
 

@@ -52,6 +52,15 @@ impl<T> Patch<T> {
             Self::Set(value) => Some(value),
         }
     }
+
+    /// The value that is asked for, if one is: none is one.
+    pub fn asked(self) -> Option<Option<T>> {
+        match self {
+            Self::Keep => None,
+            Self::Clear => Some(None),
+            Self::Set(value) => Some(Some(value)),
+        }
+    }
 }
 
 impl<'a> Fields<'a> {

@@ -33,12 +33,21 @@ pub struct Notifying<'a, P, A, L, H, D, Q, S> {
     pub hidden: &'a H,
     /// Who was told.
     pub told: &'a D,
-    /// Where pushes wait.
-    pub queue: &'a Q,
+    /// Where the pushes of an audience wait that is told at once.
+    pub prompt: &'a Q,
+    /// Where those of a large audience wait: the others do not wait behind them.
+    pub bulk: &'a Q,
     /// Where the rest of a large audience waits.
     pub steps: &'a S,
     /// What is much.
     pub sizes: Sizes,
+}
+
+/// Which part of an audience it is.
+#[derive(Clone, Copy)]
+enum Part {
+    First,
+    Later,
 }
 
 /// How long after the end of a post those are looked for who were being told of it, in seconds: longer than a job takes.
@@ -66,13 +75,14 @@ where
                     posts::ensure_stored(self.posts, self.posts, std::slice::from_ref(&**post)).await;
                 let Some(post) = stored.into_iter().next().transpose()?.flatten() else { return Ok(0) };
                 let (told_at, walk) = (post.created_at, Walk::over(&post));
-                self.ring(&post, News::Posted, told_at, walk).await
+                self.ring_part(&post, News::Posted, told_at, (Part::First, walk)).await
             }
             PostChange::Edited(edit) => {
                 let Some(news) = News::of(edit) else { return Ok(0) };
                 let Some(post) = self.posts.edit(edit).await? else { return Ok(0) };
                 if !news.is_an_end() {
-                    return self.ring(&post, news, edit.time(), Walk::over(&post)).await;
+                    let walk = Walk::over(&post);
+                    return self.ring_part(&post, news, edit.time(), (Part::First, walk)).await;
                 }
                 let count = self.ring_again(&post, news, edit.time(), None).await?;
                 let task = Task::RingAgain { news, told_at: edit.time(), from: None };
@@ -84,18 +94,30 @@ where
         }
     }
 
-    /// The next part of those who follow a post, without its author, and nobody who is hidden from them; what is left of
-    /// them after it is queued.
-    pub async fn ring(&self, post: &Post, news: News, told_at: Timestamp, mut walk: Walk) -> Result<usize> {
+    /// The next part of a large audience; what is left of it after that is queued.
+    pub async fn ring(&self, post: &Post, news: News, told_at: Timestamp, walk: Walk) -> Result<usize> {
+        self.ring_part(post, news, told_at, (Part::Later, walk)).await
+    }
+
+    /// A part of those who follow a post, without its author, and nobody who is hidden from them; what is left of them after
+    /// it is queued.
+    async fn ring_part(
+        &self,
+        post: &Post,
+        news: News,
+        told_at: Timestamp,
+        (part, mut walk): (Part, Walk),
+    ) -> Result<usize> {
         if !news.holds(post) {
             return Ok(0);
         }
-        let part = walk.next(self.audience, self.large, post, told_at, self.sizes).await?;
-        let recipients = part.into_iter().filter_map(|recipient| {
+        let recipients = walk.next(self.audience, self.large, post, told_at, self.sizes).await?;
+        let recipients = recipients.into_iter().filter_map(|recipient| {
             let because = Because::Subscription { subscription_id: recipient.push_because? };
             Some(PushRecipient { user_id: recipient.user_id, because })
         });
-        let count = self.queue(post, news, told_at, recipients.collect()).await?;
+        let queue = self.queue(part, walk.is_over());
+        let count = self.enqueue(queue, post, news, told_at, recipients.collect()).await?;
         if !walk.is_over() {
             let task = Task::Ring { news, told_at, walk };
             self.steps.enqueue(&Step { post_id: post.post_id, task }, Duration::ZERO).await?;
@@ -114,9 +136,11 @@ where
         if !news.holds(post) {
             return Ok(0);
         }
+        let part = if from.is_none() { Part::First } else { Part::Later };
         let (told, next) = self.told.told(post.post_id, from, PUSHES_AT_ONCE).await?;
         let once: BTreeMap<_, _> = told.into_iter().map(|one| (one.user_id, one)).collect();
-        let count = self.queue(post, news, told_at, once.into_values().collect()).await?;
+        let queue = self.queue(part, next.is_none());
+        let count = self.enqueue(queue, post, news, told_at, once.into_values().collect()).await?;
         if next.is_some() {
             let task = Task::RingAgain { news, told_at, from: next };
             self.steps.enqueue(&Step { post_id: post.post_id, task }, Duration::ZERO).await?;
@@ -124,8 +148,17 @@ where
         Ok(count)
     }
 
-    async fn queue(
+    /// Where the pushes of a part wait: of all of an audience that is one part, or of one of many.
+    const fn queue(&self, part: Part, is_last: bool) -> &Q {
+        match (part, is_last) {
+            (Part::First, true) => self.prompt,
+            _ => self.bulk,
+        }
+    }
+
+    async fn enqueue(
         &self,
+        queue: &Q,
         post: &Post,
         news: News,
         told_at: Timestamp,
@@ -143,7 +176,7 @@ where
         };
         let jobs: Vec<_> = recipients.chunks(PushJob::MOST_RECIPIENTS).map(job).collect();
         if !jobs.is_empty() {
-            self.queue.enqueue(&jobs).await?;
+            queue.enqueue(&jobs).await?;
         }
         Ok(recipients.len())
     }

@@ -65,40 +65,36 @@ impl PostPatch {
         self.category.as_ref()
     }
 
-    /// What it changes of a post; nothing, where the post is so already.
+    /// What it changes of a post: each field that it names, also where the post seems to be so already. What is at hand of a
+    /// post may be older than what the log has, and then an edit that was left out would be one that got lost.
     pub fn changes(self, post: &Post) -> Result<Vec<FieldChange>, Refusal> {
-        let starts_at = self.starts_at.apply(post.starts_at);
-        let ends_at = self.ends_at.apply(post.ends_at);
+        let starts_at = self.starts_at.clone().apply(post.starts_at);
+        let ends_at = self.ends_at.clone().apply(post.ends_at);
         if ends_at.is_some_and(|ends| ends <= starts_at.unwrap_or(post.created_at)) {
             let invalid = Invalid::new("out_of_range", "must be after starts_at, or after it was posted");
             return Err(Refusal::invalid(vec![invalid.at("/ends_at")]));
         }
-        let (area, location) = (self.area.apply(post.area.clone()), self.location.unwrap_or(post.location));
+        let (area, location) =
+            (self.area.clone().apply(post.area.clone()), self.location.unwrap_or(post.location));
         let is_elsewhere = (&area, location) != (&post.area, post.location);
         if let Some(area) = area.as_ref().filter(|_| is_elsewhere) {
             let reached = area.within_reach(location);
             reached.map_err(|invalid| Refusal::invalid(vec![invalid.at("/area")]))?;
         }
         let changes = [
-            changed(self.title.as_ref(), &post.title).map(FieldChange::Title),
-            changed(Some(&self.body.apply(post.body.clone())), &post.body).map(FieldChange::Body),
-            changed(self.category.as_ref(), &post.category).map(FieldChange::Category),
-            changed(self.tags.as_ref(), &post.tags).map(FieldChange::Tags),
-            changed(self.severity.as_ref(), &post.severity).map(FieldChange::Severity),
-            changed(self.location.as_ref(), &post.location).map(FieldChange::Location),
-            changed(Some(&area), &post.area).map(FieldChange::Area),
-            changed(Some(&starts_at), &post.starts_at).map(FieldChange::StartsAt),
-            changed(Some(&ends_at), &post.ends_at).map(FieldChange::EndsAt),
-            changed(Some(&self.expires_at.apply(post.expires_at)), &post.expires_at)
-                .map(FieldChange::ExpiresAt),
+            self.title.map(FieldChange::Title),
+            self.body.asked().map(FieldChange::Body),
+            self.category.map(FieldChange::Category),
+            self.tags.map(FieldChange::Tags),
+            self.severity.map(FieldChange::Severity),
+            self.location.map(FieldChange::Location),
+            self.area.asked().map(FieldChange::Area),
+            self.starts_at.asked().map(FieldChange::StartsAt),
+            self.ends_at.asked().map(FieldChange::EndsAt),
+            self.expires_at.asked().map(FieldChange::ExpiresAt),
         ];
         Ok(changes.into_iter().flatten().collect())
     }
-}
-
-/// A value that is asked for, if it is another one than there is.
-fn changed<T: Clone + PartialEq>(asked: Option<&T>, there: &T) -> Option<T> {
-    asked.filter(|asked| *asked != there).cloned()
 }
 
 /// How somebody ends a post.

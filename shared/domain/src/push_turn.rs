@@ -1,10 +1,13 @@
 //! Turns: a push job, each time that it comes out of its queue.
 //!
 //! The gateway takes so many pushes a second. Where it takes no more, those whose phones are still to ring are put off, as
-//! are those whose push another try of the job holds:
-//! they are queued again, as a job of their own that comes after a pause, twice as long each time. So the gateway is asked
-//! less and less often, nobody waits for them, and no message is received in vain so often that it becomes a dead letter,
-//! however long it lasts: only that their news has become old ends it.
+//! are those whose push another try of the job holds, and those of whom something failed: they are queued again, as a job
+//! of their own that comes after a pause, twice as long each time. So the gateway is asked less and less often, nobody waits
+//! for them, and no message is received in vain so often that it becomes a dead letter, however long it lasts: only that
+//! their news has become old ends it. What fails again and again does become one.
+//!
+//! The jobs of a large audience have a share of what the gateway takes, so that it has room for the others: each waits,
+//! once, until its share comes ([`PushShare`]).
 
 use std::{future::Future, time::Duration};
 
@@ -25,28 +28,75 @@ pub struct PushTurn {
     /// How often it was put off before.
     #[serde(default)]
     pub put_off: u32,
+    /// In how many turns something of it has failed.
+    #[serde(default)]
+    pub failed: u32,
+    /// Whether it has waited for its share.
+    #[serde(default)]
+    pub has_share: bool,
 }
 
 /// How long a job waits that is put off for the first time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// How long it waits at most: when the gateway takes more again, its pushes are no later than that.
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+/// In how many turns something of a job may fail: in a quarter of an hour. Then the queue's own tries begin.
+const MOST_FAILED: u32 = 12;
+/// What is there sooner is not waited for.
+const SOON: Duration = Duration::from_secs(1);
 
 impl PushTurn {
-    /// The next turn, and how long it is until then, if somebody of the job is put off. Then it is for those of whom
-    /// something failed as well: if this turn were tried again besides, both would put off the same people.
+    /// The next turn, and how long it is until then, if somebody of the job is put off, or something failed, and not too often.
     #[must_use]
     pub fn next(&self, tally: &Tally) -> Option<(Self, Duration)> {
-        if tally.put_off.is_empty() {
+        let failed = self.failed + u32::from(!tally.failed.is_empty());
+        let is_given_up = tally.put_off.is_empty() && (tally.failed.is_empty() || failed > MOST_FAILED);
+        if is_given_up {
             return None;
         }
         let left = |one: &&PushRecipient| tally.put_off.contains(one) || tally.failed.contains(one);
         let recipients = self.job.recipients.iter().filter(left).copied().collect();
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.put_off.min(16));
         let job = PushJob { recipients, ..self.job.clone() };
-        Some((Self { job, put_off: self.put_off + 1 }, doubled.min(LONGEST_PAUSE)))
+        let next = Self { job, put_off: self.put_off + 1, failed, ..*self };
+        Some((next, doubled.min(LONGEST_PAUSE)))
+    }
+
+    /// The same turn once its share of what the gateway takes is there, and how long it is until then; none where it may go
+    /// on. Where nobody can tell, it may.
+    pub async fn until_its_share(&self, share: &impl PushShare) -> Option<(Self, Duration)> {
+        if self.has_share {
+            return None;
+        }
+        match share.take(self.job.recipients.len()).await {
+            Ok(Share::Taken(wait)) if wait < SOON => None,
+            Ok(Share::Taken(wait)) => Some((Self { has_share: true, ..self.clone() }, wait)),
+            Ok(Share::AskAfter(wait)) => Some((self.clone(), wait)),
+            Err(error) => {
+                tracing::warn!(cache_unavailable = true, %error, "the share of a large audience's pushes is not kept");
+                None
+            }
+        }
     }
 }
+
+/// Shares out what the gateway takes: so many pushes a second are for large audiences.
+pub trait PushShare: Sync {
+    /// Takes a share of so many pushes, if it is there within [`MOST_AHEAD`].
+    fn take(&self, pushes: usize) -> impl Future<Output = Result<Share>> + Send;
+}
+
+/// A share of what the gateway takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// It is there after so long.
+    Taken(Duration),
+    /// It is not taken: all is, for a while.
+    AskAfter(Duration),
+}
+
+/// How far ahead shares are taken: no further than a message can be put off (SQS: a quarter of an hour).
+pub const MOST_AHEAD: Duration = Duration::from_mins(12);
 
 /// Takes jobs that are put off.
 pub trait PushTurns: Sync {
@@ -75,16 +125,13 @@ mod tests {
         let job = PushJob { post_id: PostId::new(now), news: News::Posted, told_at: now, recipients };
         // As who knows nothing of turns queues it.
         let mut turn: PushTurn = serde_json::from_value(serde_json::to_value(&job).unwrap()).unwrap();
-        assert_eq!(turn, PushTurn { job: job.clone(), put_off: 0 });
+        let turn_of = |job, put_off| PushTurn { job, put_off, failed: 0, has_share: false };
+        assert_eq!(turn, turn_of(job.clone(), 0));
         let later = job.recipients[1..].to_vec();
         let mut pauses = Vec::new();
         for times in 1..=200 {
-            let (put_off, failed) = (vec![later[0]], vec![later[1]]);
-            let (next, pause) = turn.next(&Tally { failed, put_off, ..Tally::default() }).unwrap();
-            assert_eq!(
-                next,
-                PushTurn { job: PushJob { recipients: later.clone(), ..job.clone() }, put_off: times }
-            );
+            let (next, pause) = turn.next(&Tally { put_off: later.clone(), ..Tally::default() }).unwrap();
+            assert_eq!(next, turn_of(PushJob { recipients: later.clone(), ..job.clone() }, times));
             assert_eq!(
                 serde_json::from_str::<PushTurn>(&serde_json::to_string(&next).unwrap()).unwrap(),
                 next
@@ -92,9 +139,51 @@ mod tests {
             pauses.push(pause.as_secs());
             turn = next;
         }
-        // What only failed comes again by itself.
-        assert_eq!(turn.next(&Tally { failed: later, ..Tally::default() }), None);
         assert_eq!(pauses[..8], [2, 4, 8, 16, 32, 64, 120, 120]);
         assert_eq!(pauses.last(), Some(&120));
+
+        // What fails again and again is left to the queue, but not those whom nobody has tried.
+        let mut turn = turn_of(job, 0);
+        let failing = |put_off: &[PushRecipient]| Tally {
+            failed: vec![later[0]],
+            put_off: put_off.to_vec(),
+            ..Tally::default()
+        };
+        for times in 1..=MOST_FAILED {
+            (turn, _) = turn.next(&failing(&[])).unwrap();
+            assert_eq!((turn.failed, turn.put_off, turn.job.recipients.len()), (times, times, 1));
+        }
+        assert_eq!(turn.next(&failing(&[])), None);
+        assert!(turn.next(&failing(&[later[1]])).is_some());
+    }
+
+    struct Shares(Result<Share, ()>);
+
+    impl PushShare for Shares {
+        async fn take(&self, pushes: usize) -> Result<Share> {
+            assert_eq!(pushes, 1);
+            self.0.map_err(|()| crate::Error::unavailable("shares", "away"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_audiences_turn_waits_once_for_its_share() {
+        let now = time::now();
+        let because = Because::Subscription { subscription_id: SubscriptionId::new(now) };
+        let recipients = vec![PushRecipient { user_id: UserId::new(now), because }];
+        let job = PushJob { post_id: PostId::new(now), news: News::Posted, told_at: now, recipients };
+        let turn = PushTurn { job, put_off: 0, failed: 0, has_share: false };
+        let wait = Duration::from_secs(70);
+        for (answer, expected) in [
+            (Ok(Share::Taken(Duration::from_millis(900))), None),
+            (Ok(Share::Taken(wait)), Some((true, wait))),
+            (Ok(Share::AskAfter(wait)), Some((false, wait))),
+            (Err(()), None),
+        ] {
+            let until = turn.until_its_share(&Shares(answer)).await;
+            assert_eq!(until.map(|(turn, wait)| (turn.has_share, wait)), expected);
+        }
+        let served = PushTurn { has_share: true, ..turn };
+        assert_eq!(served.until_its_share(&Shares(Ok(Share::Taken(wait)))).await, None);
     }
 }

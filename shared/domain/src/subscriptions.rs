@@ -1,9 +1,8 @@
 //! What is done with subscriptions: made, changed, and ended.
 //!
 //! What a timeline was built from changes with them, so it is forgotten after each change, and rebuilt when it is next
-//! read. That is done as well as can be: where the cache cannot be reached, the change stands. New posts then still go
-//! to the right people, since an audience is not found by the cache; only what came before stays as it was, in a timeline
-//! that outlives the failure.
+//! read. That is done as well as can be: where the cache cannot be reached, the change stands, and who reads the timeline
+//! notices within some minutes ([`crate::timeline::TRUSTED_SECONDS`]).
 
 use crate::{
     Error, Refusal, Result,
@@ -83,7 +82,7 @@ pub async fn end(
 
 async fn forget(timelines: &impl TimelineEraser, owner: UserId) {
     if let Err(error) = timelines.forget(owner).await {
-        tracing::warn!(cache_unavailable = true, %error, user_id = %owner, "a timeline was not forgotten: what came before stays as it was");
+        tracing::warn!(cache_unavailable = true, %error, user_id = %owner, "a timeline was not forgotten: for some minutes it is as it was");
     }
 }
 

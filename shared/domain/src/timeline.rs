@@ -13,7 +13,8 @@
 //! it.
 //!
 //! With a timeline are kept the subscriptions that it was built from. By them a post is there, and with that reason; and
-//! no longer, where it has changed and none of them matches any more. It is forgotten when one of them changes. Under keys
+//! no longer, where it has changed and none of them matches any more. It is forgotten when one of them changes, and looked at
+//! again every few minutes in case that failed. Under keys
 //! with a large audience posts are cached once for each key, in a timeline of its own, and merged when somebody's is read
 //! ([`crate::large_audience`]).
 
@@ -48,6 +49,10 @@ pub const LIFETIME_SECONDS: u64 = 24 * 60 * 60;
 /// How long it is cached at most, however often it is looked at, in seconds: three days. What is wrong with one, by a record
 /// of the log that was given up, ends with it.
 pub const MOST_LIFETIME_SECONDS: u64 = 3 * LIFETIME_SECONDS;
+
+/// How long what a cached timeline was built from is trusted, in seconds: five minutes. Who reads it after that looks whether
+/// its owner's subscriptions are still these: whoever changed them may not have reached the cache, or died before.
+pub const TRUSTED_SECONDS: u64 = 5 * 60;
 
 /// Whose a cached timeline is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -133,6 +138,8 @@ pub struct CachedPage {
     pub missing: Vec<AudienceKey>,
     /// Who is hidden from the user, if that is at hand together with it.
     pub hidden: Option<HiddenPeople>,
+    /// Whether the subscriptions are to be looked at again ([`TRUSTED_SECONDS`]): only one reader is told so.
+    pub is_to_be_checked: bool,
 }
 
 impl CachedPage {
@@ -185,7 +192,7 @@ pub struct Reading<'a, T, S, L, I, C, P, K, H> {
 
 impl<T, S, L, I, C, P, K, H> Reading<'_, T, S, L, I, C, P, K, H>
 where
-    T: Timelines,
+    T: Timelines + TimelineEraser,
     S: Subscriptions,
     L: LargeKeys,
     I: PlaceIndex,
@@ -220,6 +227,12 @@ where
                 None => friendship::hidden_from(self.hidden_cache, self.hidden, owner).await?,
             };
             let people = hidden.insert(people);
+            if let Some(page) = &cached
+                && page.is_to_be_checked
+                && !self.is_up_to_date(owner, page).await
+            {
+                cached = None;
+            }
             let cached = match cached {
                 Some(cached) if cached.is_whole() => cached,
                 Some(cached) if cached.floor == Timestamp::MAX => break,
@@ -247,6 +260,22 @@ where
         }
         let hidden = hidden.unwrap_or_default();
         self.read_stored(owner, items, last, limit, &hidden, now).await
+    }
+
+    /// Whether a user's subscriptions are still those that the cached timeline was built from; it is forgotten if they are
+    /// not. Where nobody can tell, they are.
+    async fn is_up_to_date(&self, user: UserId, page: &CachedPage) -> bool {
+        let checked = async {
+            let is_up_to_date = self.subscriptions.of(user).await? == page.subscriptions;
+            if !is_up_to_date {
+                self.timelines.forget(user).await?;
+            }
+            Ok(is_up_to_date)
+        };
+        checked.await.unwrap_or_else(|error: Error| {
+            tracing::warn!(%error, user_id = %user, "a cached timeline was not checked");
+            true
+        })
     }
 
     /// The posts of a cached page: those at hand, and the others from the storage.

@@ -12,7 +12,7 @@ use tocsin_adapters::{
         PostsTable, PreferencesTable, ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
-    redis::{Redis, RedisHiddenCache, RedisPostCache, RedisRateLimiter, RedisTimelines},
+    redis::{Redis, RedisHiddenCache, RedisPostCache, RedisPushShare, RedisRateLimiter, RedisTimelines},
     s3::{S3ImageStore, S3ImageUploads},
     ses::SesMailer,
     sns::SnsPushGateway,
@@ -102,6 +102,17 @@ impl Setting for RedisHiddenCache {
         Redis::read(environment).map(|redis| Self::new(&redis))
     }
 }
+
+impl Setting for RedisPushShare {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let per_second = environment.required(BULK_PUSHES_PER_SECOND)?.parse();
+        let refuse = |_| environment.refuse(BULK_PUSHES_PER_SECOND, "is no whole number from 1 on");
+        let per_second = per_second.map_err(refuse).ok()?;
+        Redis::read(environment).map(|redis| Self::new(&redis, per_second))
+    }
+}
+
+const BULK_PUSHES_PER_SECOND: &str = "BULK_PUSHES_PER_SECOND";
 
 impl Setting for RedisRateLimiter {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {

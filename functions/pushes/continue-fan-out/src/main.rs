@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tocsin_adapters::{
     dynamodb::{DeliveriesTable, FriendshipsTable, PostsTable, SubscriptionsTable},
     redis::{RedisPostCache, RedisTimelines},
-    sqs::{SqsPushQueue, SqsStepQueue},
+    sqs::{SqsPushQueues, SqsStepQueue},
 };
 use tocsin_domain::{
     Result,
@@ -24,7 +24,7 @@ use tocsin_lambda::{
 type Ports = (Storage, Cached, Queues, Sizes);
 type Storage = (PostsTable, SubscriptionsTable, FriendshipsTable, DeliveriesTable);
 type Cached = (RedisTimelines, RedisPostCache);
-type Queues = (SqsPushQueue, SqsStepQueue);
+type Queues = (SqsPushQueues, SqsStepQueue);
 
 fn main() -> ExitCode {
     start::messages(continue_fan_out)
@@ -32,12 +32,12 @@ fn main() -> ExitCode {
 
 async fn continue_fan_out((storage, cached, queues, sizes): &Ports, step: Step) -> Result<()> {
     let (posts, audience, hidden, told) = storage;
-    let ((timelines, cache), (queue, steps)) = (cached, queues);
+    let ((timelines, cache), (SqsPushQueues { prompt, bulk }, steps)) = (cached, queues);
     let (large, sizes) = (audience, *sizes);
     let Step { post_id, task } = step;
     // As it is by now; what was deleted meanwhile is nobody's any more.
     let Some(post) = posts.get(&[post_id]).await?.pop() else { return Ok(()) };
-    let notifying = Notifying { posts, audience, large, hidden, told, queue, steps, sizes };
+    let notifying = Notifying { posts, audience, large, hidden, told, prompt, bulk, steps, sizes };
     match task {
         Task::Load { walk } => {
             let loading = Loading { posts, audience, large, timelines, cache, queue: steps, sizes };

@@ -8,7 +8,7 @@ use tocsin_adapters::{
         DeliveriesTable, DevicesTable, FriendshipsTable, HeldPushesTable, NotificationsTable, PostsTable,
         PreferencesTable,
     },
-    redis::RedisPostCache,
+    redis::{RedisPostCache, RedisPushShare},
     sns::SnsPushGateway,
     sqs::SqsPushQueues,
 };
@@ -23,17 +23,24 @@ use tocsin_lambda::{
     start,
 };
 
-type Ports = (Seen, Wishes, Phones, DeliveriesTable, NotificationsTable, SqsPushQueues);
+type Ports = (Seen, Wishes, Phones, DeliveriesTable, NotificationsTable, Queues);
 type Seen = (RedisPostCache, PostsTable, FriendshipsTable);
 type Wishes = (PreferencesTable, HeldPushesTable);
 type Phones = (DevicesTable, SnsPushGateway);
+type Queues = (SqsPushQueues, RedisPushShare);
 
 fn main() -> ExitCode {
     start::messages_of(deliver_push)
 }
 
 async fn deliver_push(all: &Ports, turn: PushTurn, queue: &str) -> Result<()> {
-    let (seen, (preferences, held), (devices, gateway), deliveries, inboxes, queues) = all;
+    let (seen, (preferences, held), (devices, gateway), deliveries, inboxes, (queues, share)) = all;
+    let own_queue = queues.of(queue);
+    if queues.is_bulk(own_queue)
+        && let Some((turn, wait)) = turn.until_its_share(share).await
+    {
+        return own_queue.put_off(&turn, wait).await;
+    }
     let (cache, posts, hidden) = seen;
     let delivery =
         Delivery { cache, posts, hidden, preferences, held, devices, gateway, deliveries, inboxes };
@@ -44,7 +51,7 @@ async fn deliver_push(all: &Ports, turn: PushTurn, queue: &str) -> Result<()> {
     metrics::count(Metric::PushesHeld, tally.held);
     metrics::count(Metric::PushesPutOff, tally.put_off.len());
     if let Some((next, pause)) = turn.next(&tally) {
-        return queues.of(queue).put_off(&next, pause).await;
+        return own_queue.put_off(&next, pause).await;
     }
     match tally.failed.len() {
         0 => Ok(()),

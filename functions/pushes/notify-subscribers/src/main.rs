@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use futures::{StreamExt as _, stream};
 use tocsin_adapters::{
     dynamodb::{DeliveriesTable, FriendshipsTable, PostsTable, SubscriptionsTable},
-    sqs::{SqsPushQueue, SqsStepQueue},
+    sqs::{SqsPushQueues, SqsStepQueue},
 };
 use tocsin_domain::{Result, audience::Sizes, notifying::Notifying, post_log::PostChange};
 use tocsin_lambda::{
@@ -18,16 +18,16 @@ const CONCURRENT: usize = 8;
 
 type Ports = (Storage, Queues, Sizes);
 type Storage = (PostsTable, SubscriptionsTable, FriendshipsTable, DeliveriesTable);
-type Queues = (SqsPushQueue, SqsStepQueue);
+type Queues = (SqsPushQueues, SqsStepQueue);
 
 fn main() -> ExitCode {
     start::changes(notify_subscribers)
 }
 
 async fn notify_subscribers((storage, queues, sizes): &Ports, changes: &[PostChange]) -> Vec<Result<()>> {
-    let ((posts, audience, hidden, told), (queue, steps)) = (storage, queues);
+    let ((posts, audience, hidden, told), (SqsPushQueues { prompt, bulk }, steps)) = (storage, queues);
     let (large, sizes) = (audience, *sizes);
-    let notifying = Notifying { posts, audience, large, hidden, told, queue, steps, sizes };
+    let notifying = Notifying { posts, audience, large, hidden, told, prompt, bulk, steps, sizes };
     let notified = stream::iter(changes).map(|change| notifying.notify(change));
     let notified: Vec<Result<usize>> = notified.buffered(CONCURRENT).collect().await;
     metrics::count(Metric::PushesQueued, notified.iter().flatten().sum());

@@ -26,7 +26,7 @@ use tocsin_domain::{
     time::{self, Timestamp},
 };
 
-use super::{Item, Table, has_expired, keys, number, read, text, write};
+use super::{Item, Table, has_expired, keys, number, read, shard_of, text, write};
 use crate::aws::failed;
 
 /// How many partitions the deliveries of a post are in. It may not change while there are any.
@@ -48,7 +48,8 @@ impl DeliveriesTable {
     /// The items of a post's pushes to a person, in the order of their devices: as many as they have had devices.
     async fn items(&self, owner: UserId, post_id: PostId) -> Result<Vec<Item>> {
         let query = self.table.query().key_condition_expression("pk = :pk AND begins_with(sk, :owner)");
-        let query = query.expression_attribute_values(":pk", text(partition(post_id, shard_of(owner))));
+        let query =
+            query.expression_attribute_values(":pk", text(partition(post_id, shard_of(owner, SHARDS))));
         let query = query.expression_attribute_values(":owner", text(of_owner(owner)));
         self.table.find(query, usize::MAX).await
     }
@@ -99,7 +100,7 @@ impl Deliveries for DeliveriesTable {
     }
 
     async fn note(&self, news: &NewsKey, because: Because, outcome: Outcome, now: Timestamp) -> Result<()> {
-        let pk = partition(news.post_id, shard_of(news.user_id));
+        let pk = partition(news.post_id, shard_of(news.user_id, SHARDS));
         let mut item = keys(pk, format!("{}/{}", of_owner(news.user_id), news.news));
         item.insert("news".to_owned(), write("news", &news.news)?);
         item.insert("because".to_owned(), write("a reason", &because)?);
@@ -264,7 +265,7 @@ impl DeliveryEraser for DeliveriesTable {
     async fn erase(&self, owner: UserId, post_id: PostId) -> Result<()> {
         for mut item in self.items(owner, post_id).await? {
             let sk: String = read("a delivery", &mut item, "sk")?;
-            let request = self.table.delete_item(keys(partition(post_id, shard_of(owner)), sk));
+            let request = self.table.delete_item(keys(partition(post_id, shard_of(owner, SHARDS)), sk));
             request.send().await.map_err(failed(self.table.service))?;
         }
         Ok(())
@@ -272,17 +273,12 @@ impl DeliveryEraser for DeliveriesTable {
 }
 
 fn push_key(push: &PushKey) -> Item {
-    let pk = partition(push.post_id, shard_of(push.user_id));
+    let pk = partition(push.post_id, shard_of(push.user_id, SHARDS));
     keys(pk, format!("{}{}/{}", of_owner(push.user_id), push.device_id, push.news))
 }
 
 fn partition(post_id: PostId, shard: u8) -> String {
     format!("{post_id}#{shard}")
-}
-
-/// Of the last byte of an id, which is random.
-fn shard_of(owner: UserId) -> u8 {
-    owner.as_bytes()[15] % SHARDS
 }
 
 /// What the sort keys of a person's pushes begin with.

@@ -23,7 +23,7 @@ use tocsin_domain::{
 };
 use uuid::Uuid;
 
-use super::{Item, Table, has_expired, keys, number, read, text, write};
+use super::{Item, Table, has_expired, keys, number, read, shard_of, text, write};
 use crate::aws::failed;
 
 /// Held pushes by person, and who is due by minute.
@@ -199,8 +199,7 @@ fn due_of(owner: UserId, until: Timestamp) -> String {
 }
 
 fn due_in(minute: Minute, owner: UserId) -> String {
-    // The last bits of an id are by chance.
-    due(minute, owner.as_bytes()[15] % SHARDS)
+    due(minute, shard_of(owner, SHARDS))
 }
 
 fn due(Minute(minute): Minute, shard: u8) -> String {

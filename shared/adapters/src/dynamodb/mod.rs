@@ -36,7 +36,7 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, Delete, KeysAndAttributes, Put, TransactWriteItem, Update},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tocsin_domain::{Error, Result};
+use tocsin_domain::{Error, Result, ids::UserId};
 
 use crate::aws::failed;
 
@@ -208,6 +208,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MOST_CONFLICTS: usize = 6;
 /// How often what a batch did not get to is asked for again.
 const MOST_ROUNDS: usize = 6;
+
+/// Which of so many partitions a person's things are in: the last byte of an id is by chance.
+pub(crate) fn shard_of(person: UserId, shards: u8) -> u8 {
+    person.as_bytes()[15] % shards
+}
 
 /// What became of a transaction.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata as _,
     operation::put_item::PutItemError,
     types::{
-        BatchStatementRequest, DeleteRequest, PutRequest, ReturnValue,
-        ReturnValuesOnConditionCheckFailure as OnFailure, WriteRequest,
+        BatchStatementError, BatchStatementErrorCodeEnum, BatchStatementRequest, DeleteRequest, PutRequest,
+        ReturnValue, ReturnValuesOnConditionCheckFailure as OnFailure, WriteRequest,
     },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -133,26 +133,51 @@ impl PostsTable {
         }
     }
 
-    /// Puts posts that are not there yet, in one request; answers which it put. `BatchWriteItem` knows no conditions, but
-    /// `PartiQL`'s `INSERT` is one. Why it did not put another, [`put_post`](Self::put_post) of that one says.
-    async fn insert(&self, posts: &[&Post]) -> Vec<PostId> {
+    /// Puts posts that are not there yet, in one request; answers what became of those that it put, and of those that were
+    /// there. `BatchWriteItem` knows no conditions, but `PartiQL`'s `INSERT` is one. Why another was not put,
+    /// [`put_post`](Self::put_post) of that one says.
+    async fn insert(&self, posts: &[&Post]) -> Vec<(PostId, Result<Stored>)> {
         let inserted = async {
             let statements = posts.iter().map(|post| self.insertion(post)).collect::<Result<_>>()?;
             let batch = self.table.client.batch_execute_statement().set_statements(Some(statements));
             batch.send().await.map_err(failed(self.table.service))
         };
-        match inserted.await {
-            // In the order of the statements.
-            Ok(answer) => {
-                let answers = posts.iter().zip(answer.responses());
-                let put = answers.filter(|(_, answer)| answer.error().is_none());
-                put.map(|(post, _)| post.post_id).collect()
-            }
+        let answer = match inserted.await {
+            Ok(answer) => answer,
             Err(error) => {
                 tracing::warn!(%error, "posts are put one by one");
-                Vec::new()
+                return Vec::new();
+            }
+        };
+        // In the order of the statements.
+        let answers = posts.iter().zip(answer.responses());
+        let (mut became, mut there) = (Vec::new(), Vec::new());
+        for (post, answer) in answers {
+            match answer.error().map(BatchStatementError::code) {
+                None => became.push((post.post_id, Ok(Stored::New))),
+                Some(Some(BatchStatementErrorCodeEnum::DuplicateItem)) => there.push(*post),
+                Some(_) => {}
             }
         }
+        became.extend(self.there_already(&there).await);
+        became
+    }
+
+    /// What posts are that were there before they were put; nothing where that cannot be read.
+    async fn there_already(&self, posts: &[&Post]) -> Vec<(PostId, Result<Stored>)> {
+        if posts.is_empty() {
+            return Vec::new();
+        }
+        let keys = posts.iter().map(|post| post_key(&post.post_id)).collect();
+        let Ok(found) = self.table.get_all(keys).await else { return Vec::new() };
+        let of = |item: &Item, post: &Post| {
+            post_key(&post.post_id).iter().all(|(name, key)| item.get(name) == Some(key))
+        };
+        let found = posts.iter().filter_map(|post| {
+            let item = found.iter().find(|item| of(item, post))?.clone();
+            Some(async move { (post.post_id, self.settle(post, item).await) })
+        });
+        stream::iter(found.collect::<Vec<_>>()).buffer_unordered(CONCURRENT).collect().await
     }
 
     fn insertion(&self, post: &Post) -> Result<BatchStatementRequest> {
@@ -178,8 +203,12 @@ impl PostsTable {
         let Some(PutItemError::ConditionalCheckFailedException(there)) = error.as_service_error() else {
             return Err(failed(self.table.service)(error));
         };
-        // Its entries were put first. Where it has changed since, they are those of an older form.
-        let mut there = there.item().cloned().unwrap_or_default();
+        self.settle(post, there.item().cloned().unwrap_or_default()).await
+    }
+
+    /// What a post is that was there before it was put. Its entries were put first: where it has changed since, they are those
+    /// of an older form, and where it was deleted they are nobody's.
+    async fn settle(&self, post: &Post, mut there: Item) -> Result<Stored> {
         if there.contains_key(DELETED_AT) {
             self.delete_entries(post.post_id, &PlaceKey::of(post)).await?;
             return Ok(Stored::Deleted);
@@ -361,14 +390,19 @@ impl PostStore for PostsTable {
         let indexed: Vec<_> = posts.iter().filter(|post| !refused.contains_key(&post.post_id)).collect();
         let chunks: Vec<_> = indexed.chunks(MOST_WRITTEN).map(|chunk| self.insert(chunk)).collect();
         let inserted: Vec<_> = stream::iter(chunks).buffer_unordered(CONCURRENT).collect().await;
-        let mut inserted: HashSet<PostId> = inserted.into_iter().flatten().collect();
+        let mut inserted: HashMap<PostId, _> = inserted.into_iter().flatten().collect();
         let stored: Vec<_> = posts
             .iter()
             .map(|post| {
-                // Where a post is named twice, one of them is new.
-                let is_new = inserted.remove(&post.post_id);
+                // Where a post is named twice, this became of the first.
+                let inserted = inserted.remove(&post.post_id);
                 let refused = refused.get(&post.post_id).cloned();
-                async move { if is_new { Ok(Stored::New) } else { self.put_unless(refused, post).await } }
+                async move {
+                    match inserted {
+                        Some(became) => became,
+                        None => self.put_unless(refused, post).await,
+                    }
+                }
             })
             .collect();
         stream::iter(stored).buffered(CONCURRENT).collect().await

@@ -28,7 +28,9 @@ use tocsin_domain::{
     time::Timestamp,
 };
 
-use super::{Action, Item, Table, Transacted, keys, number, read, read_all, text, write, write_all};
+use super::{
+    Action, Item, Table, Transacted, keys, number, read, read_all, shard_of, text, write, write_all,
+};
 use crate::aws::failed;
 
 /// Who confirms and flags which post.
@@ -292,10 +294,8 @@ fn post_key(post_id: PostId) -> String {
     format!("post#{post_id}")
 }
 
-/// The shard of a person: the last bits of their id are random.
 fn shard(post_id: PostId, user_id: UserId) -> String {
-    let [.., last] = user_id.as_bytes();
-    shard_key(post_id, last % SHARDS)
+    shard_key(post_id, shard_of(user_id, SHARDS))
 }
 
 fn shard_key(post_id: PostId, shard: u8) -> String {

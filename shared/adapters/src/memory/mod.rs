@@ -30,8 +30,8 @@ pub use self::{
     friendships::{MemoryFriendships, MemoryHiddenCache},
     notifications::MemoryInboxes,
     outside::{
-        MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryRateLimiter, MemoryResetQueue,
-        MemoryStepQueue,
+        MemoryMailer, MemoryPostLog, MemoryPushGateway, MemoryPushQueue, MemoryPushShare, MemoryRateLimiter,
+        MemoryResetQueue, MemoryStepQueue,
     },
     people::{MemoryImages, MemoryPeople},
     posts::{MemoryIdempotency, MemoryPostCache, MemoryPosts},

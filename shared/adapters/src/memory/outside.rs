@@ -15,6 +15,7 @@ use tocsin_domain::{
     password_reset::{ResetQueue, ResetRequest},
     post_log::{PostLog, PostRecord},
     push::{Endpoint, Published, Push, PushGateway, PushJob, PushQueue},
+    push_turn::{MOST_AHEAD, PushShare, Share},
     rate_limit::{AccountBar, Counted, RateLimit, RateLimiter},
 };
 
@@ -207,6 +208,36 @@ impl Mailer for MemoryMailer {
 
 /// When a window began, and how often something was done in it.
 type Window = (Instant, u32);
+
+/// A share of so many pushes a second.
+#[derive(Clone, Debug)]
+pub struct MemoryPushShare {
+    per_second: u32,
+    given_until: Shared<Option<Instant>>,
+}
+
+impl MemoryPushShare {
+    /// Of so many.
+    #[must_use]
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second, given_until: Shared::default() }
+    }
+}
+
+impl PushShare for MemoryPushShare {
+    async fn take(&self, pushes: usize) -> Result<Share> {
+        let now = Instant::now();
+        let mut given_until = self.given_until.lock();
+        let begins = given_until.map_or(now, |until| until.max(now));
+        let wait = begins - now;
+        if wait > MOST_AHEAD {
+            return Ok(Share::AskAfter(MOST_AHEAD));
+        }
+        let taken = u32::try_from(pushes).unwrap_or(u32::MAX);
+        *given_until = Some(begins + Duration::from_secs(1) * taken / self.per_second);
+        Ok(Share::Taken(wait))
+    }
+}
 
 /// Counts.
 #[derive(Clone, Debug, Default)]

@@ -20,6 +20,7 @@ pub struct MemoryTimelines {
     timelines: Shared<State>,
     posts: MemoryPostCache,
     capacity: usize,
+    is_trusted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +40,12 @@ struct Timeline {
 
 impl Default for MemoryTimelines {
     fn default() -> Self {
-        Self { timelines: Shared::default(), posts: MemoryPostCache::default(), capacity: CAPACITY }
+        Self {
+            timelines: Shared::default(),
+            posts: MemoryPostCache::default(),
+            capacity: CAPACITY,
+            is_trusted: true,
+        }
     }
 }
 
@@ -54,6 +60,12 @@ impl MemoryTimelines {
     #[must_use]
     pub fn with_capacity(self, capacity: usize) -> Self {
         Self { capacity, ..self }
+    }
+
+    /// Timelines that are to be checked whenever they are read.
+    #[must_use]
+    pub fn not_trusted(self) -> Self {
+        Self { is_trusted: false, ..self }
     }
 }
 
@@ -84,6 +96,7 @@ impl State {
             subscriptions: timeline.sources.subscriptions.clone(),
             missing: Vec::new(),
             hidden: None,
+            is_to_be_checked: false,
         };
         let Some(mut floor) = timeline.floor else { return Some(empty) };
         let (mut missing, mut entries) = (Vec::new(), timeline.entries.clone());
@@ -108,7 +121,8 @@ impl Timelines for MemoryTimelines {
     async fn page(&self, user: UserId, before: Option<PostId>, limit: usize) -> Result<Option<CachedPage>> {
         let page = self.timelines.lock().page(user, before, limit);
         let Some(page) = page else { return Ok(None) };
-        Ok(Some(CachedPage { posts: self.posts.get(&page.entries).await?.posts, ..page }))
+        let is_to_be_checked = !self.is_trusted && page.floor < Timestamp::MAX;
+        Ok(Some(CachedPage { posts: self.posts.get(&page.entries).await?.posts, is_to_be_checked, ..page }))
     }
 
     async fn begin_rebuild(&self, owner: &Owner) -> Result<Option<Rebuild>> {

@@ -9,6 +9,7 @@
 
 mod hidden;
 mod post_cache;
+mod push_share;
 mod rate_limits;
 mod timelines;
 
@@ -26,8 +27,8 @@ use tocsin_domain::{Error, Result};
 use tokio::sync::Mutex;
 
 pub use self::{
-    hidden::RedisHiddenCache, post_cache::RedisPostCache, rate_limits::RedisRateLimiter,
-    timelines::RedisTimelines,
+    hidden::RedisHiddenCache, post_cache::RedisPostCache, push_share::RedisPushShare,
+    rate_limits::RedisRateLimiter, timelines::RedisTimelines,
 };
 
 /// A Redis, connected when it is first needed.

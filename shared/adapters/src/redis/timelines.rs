@@ -3,7 +3,7 @@
 //! | key | what |
 //! |---|---|
 //! | `timeline:<user>`, `timeline:<large key>` | a sorted set: post ids by time in ms, and the member `~`, whose score is the floor |
-//! | `sources:<user>` | what a user's timeline is built from, a hash: `subscriptions` in JSON, the `large` keys that are merged into it, a line each, and when it was `built`, in ms |
+//! | `sources:<user>` | what a user's timeline is built from, a hash: `subscriptions` in JSON, the `large` keys that are merged into it, a line each, when it was `built`, and when the subscriptions were last `checked`, if they were, in ms |
 //! | `rebuild:<user>`, `rebuild:<large key>` | who rebuilds the timeline, for [`REBUILD_MS`] |
 //! | `post:<id>` | the post ([`super::post_cache`]) |
 //! | `hidden:<user>` | who is hidden from the user ([`super::hidden`]): read together with their timeline |
@@ -31,7 +31,7 @@ use tocsin_domain::{
     time::{self, Timestamp},
     timeline::{
         CAPACITY, CachedPage, LIFETIME_SECONDS, Load, MOST_LIFETIME_SECONDS, Owner, Rebuild, Sources,
-        TimelineEraser, TimelineLoader, Timelines,
+        TRUSTED_SECONDS, TimelineEraser, TimelineLoader, Timelines,
     },
 };
 
@@ -42,6 +42,7 @@ use super::{LOAD_TIMEOUT, Redis, Request, hidden, post_cache};
 pub struct RedisTimelines {
     redis: Redis,
     capacity: usize,
+    trusted_seconds: u64,
 }
 
 /// How long a rebuild may take, in ms: longer than any invocation that does one.
@@ -54,7 +55,7 @@ impl RedisTimelines {
     /// Those that a Redis keeps.
     #[must_use]
     pub fn new(redis: &Redis) -> Self {
-        Self { redis: redis.clone(), capacity: CAPACITY }
+        Self { redis: redis.clone(), capacity: CAPACITY, trusted_seconds: TRUSTED_SECONDS }
     }
 
     /// Timelines that hold less, so that a test can fill them.
@@ -63,26 +64,39 @@ impl RedisTimelines {
     pub fn with_capacity(self, capacity: usize) -> Self {
         Self { capacity, ..self }
     }
+
+    /// Timelines that are trusted for so long, in seconds, so that a test need not wait.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn trusted_for(self, trusted_seconds: u64) -> Self {
+        Self { trusted_seconds, ..self }
+    }
 }
 
-/// KEYS: timeline, sources, hidden. ARGV: limit, lifetime and most lifetime in s, now in ms, and before which post: its ms and
-/// id, or nothing.
-/// Answers nothing, or the floor, who is hidden or nothing, the subscriptions, the large keys that are missing, a line each,
+/// KEYS: timeline, sources, hidden. ARGV: limit, lifetime, most lifetime and time of trust in s, now in ms, and before which post:
+/// its ms and id, or nothing.
+/// Answers nothing, or the floor, who is hidden or nothing, the subscriptions, 1 if they are to be checked, the large keys that
+/// are missing, a line each,
 /// and for each entry the post's id, and the post or nothing.
 static PAGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local floor = redis.call('ZSCORE', KEYS[1], '~')
          if not floor then return false end
          local hidden = redis.call('GET', KEYS[3])
-         if floor == 'inf' then return {floor, hidden, '[]', ''} end
-         local sources = redis.call('HMGET', KEYS[2], 'subscriptions', 'large', 'built')
+         if floor == 'inf' then return {floor, hidden, '[]', '0', ''} end
+         local sources = redis.call('HMGET', KEYS[2], 'subscriptions', 'large', 'built', 'checked')
          if not sources[1] then
              redis.call('DEL', KEYS[1])
              return false
          end
-         local limit, now, ms, id = tonumber(ARGV[1]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
+         local limit, now, ms, id = tonumber(ARGV[1]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
          local left = math.min(ARGV[2] * 1000, sources[3] + ARGV[3] * 1000 - now)
          for i = 1, 2 do redis.call('PEXPIRE', KEYS[i], math.max(left, 1)) end
+         local check = '0'
+         if now - (sources[4] or sources[3]) >= ARGV[4] * 1000 then
+             check = '1'
+             redis.call('HSET', KEYS[2], 'checked', ARGV[5])
+         end
          local timelines, missing = {KEYS[1]}, {}
          for key in string.gmatch(sources[2], '[^\\n]+') do
              local above = redis.call('ZSCORE', 'timeline:' .. key, '~')
@@ -93,7 +107,7 @@ static PAGE: LazyLock<Script> = LazyLock::new(|| {
                  if tonumber(above) > tonumber(floor) then floor = above end
              end
          end
-         local answer = {floor, hidden, sources[1], table.concat(missing, '\\n')}
+         local answer = {floor, hidden, sources[1], check, table.concat(missing, '\\n')}
          if #missing > 0 then return answer end
          local ids, seen, top = {}, {}, '+inf'
          if ms then top = '(' .. ms end
@@ -204,7 +218,8 @@ impl Timelines for RedisTimelines {
         let owner = Owner::User(user);
         let mut call = PAGE.key(timeline_key(&owner));
         call.key(sources_key(user)).key(hidden::key(user)).arg(limit);
-        call.arg(LIFETIME_SECONDS).arg(MOST_LIFETIME_SECONDS).arg(time::now().as_millisecond());
+        call.arg(LIFETIME_SECONDS).arg(MOST_LIFETIME_SECONDS).arg(self.trusted_seconds);
+        call.arg(time::now().as_millisecond());
         if let Some(before) = before {
             call.arg(ms(before)).arg(before.to_string());
         }
@@ -313,7 +328,7 @@ fn read_page(answer: &[Option<Vec<u8>>]) -> Result<CachedPage> {
         let bytes = field.as_deref().ok_or_else(|| unreadable("a field is missing"))?;
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| unreadable("a field is no text"))
     };
-    let [floor, hidden, subscriptions, missing, fields @ ..] = answer else {
+    let [floor, hidden, subscriptions, check, missing, fields @ ..] = answer else {
         return Err(unreadable("no floor"));
     };
     // What cannot be read of them is read from the storage.
@@ -340,7 +355,9 @@ fn read_page(answer: &[Option<Vec<u8>>]) -> Result<CachedPage> {
             posts.insert(post_id, post);
         }
     }
-    Ok(CachedPage { entries, posts: posts.into_values().collect(), floor, subscriptions, missing, hidden })
+    let is_to_be_checked = check.as_deref() == Some(b"1");
+    let posts = posts.into_values().collect();
+    Ok(CachedPage { entries, posts, floor, subscriptions, missing, hidden, is_to_be_checked })
 }
 
 fn ms(id: PostId) -> i64 {
