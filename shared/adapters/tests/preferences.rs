@@ -488,7 +488,8 @@ async fn what_has_changed_by_the_morning_holds_then() {
     // What is withheld waits until a moderator has decided.
     assert_eq!(town.held(ada).await, 1);
     assert_eq!(town.digest(ada, later).await.unwrap(), 0);
-    let kept = Edit::new(&held[0], vec![FieldChange::Withheld(false)], later);
+    let seen = Post { updated_at: time::after(held[0].updated_at, 1), ..held[0].clone() };
+    let kept = Edit::new(&seen, vec![FieldChange::Withheld(false)], later);
     town.posts.edit(&kept).await.unwrap();
     let then = time::after(later, 10 * 60);
     assert_eq!(town.release(then).await, [ada]);
