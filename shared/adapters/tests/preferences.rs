@@ -501,6 +501,25 @@ async fn what_has_changed_by_the_morning_holds_then() {
 }
 
 #[tokio::test]
+async fn what_rang_worse_at_night_is_not_told_again_in_the_morning() {
+    let town = Town::default();
+    let ada = town.person(&night(), &["phone"]).await;
+    let (worse, other) = (
+        town.post("worse", Severity::Minor, at(NIGHT)).await,
+        town.post("other", Severity::Minor, at(NIGHT)).await,
+    );
+    for post in [&worse, &other] {
+        assert_eq!(town.push(ada, post, News::Posted, at(NIGHT)).await, HELD);
+    }
+    let raise = Edit::new(&worse, vec![FieldChange::Severity(Severity::Extreme)], at(NIGHT));
+    let extreme = town.posts.edit(&raise).await.unwrap().unwrap();
+    assert_eq!(town.push(ada, &extreme, News::Raised(Severity::Extreme), at(NIGHT)).await, RUNG);
+    assert_eq!(town.digest(ada, at(MORNING)).await.unwrap(), 1);
+    assert_eq!((town.rung(), town.digests().len()), (vec!["worse".to_owned(), "other".to_owned()], 0));
+    assert_eq!(town.held(ada).await, 0);
+}
+
+#[tokio::test]
 async fn a_schedule_that_was_down_makes_it_late_and_not_lost() {
     let town = Town::default();
     let ada = town.person(&night(), &["phone"]).await;

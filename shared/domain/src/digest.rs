@@ -23,7 +23,7 @@ use crate::{
     post::{Post, Severity},
     posts::{self, Posts},
     preferences::{self, Decision, Preferences, PreferencesReader},
-    push::{Deliveries, NewsKey, Outcome, Push, PushGateway, PushKey, Reservation},
+    push::{Deliveries, DeliveryReader, News, NewsKey, Outcome, Push, PushGateway, PushKey, Reservation},
     time::{self, Timestamp},
 };
 
@@ -89,7 +89,7 @@ where
     F: Hidden,
     D: DeviceEditor,
     G: PushGateway,
-    R: Deliveries,
+    R: Deliveries + DeliveryReader,
     I: Inboxes,
 {
     /// Sends what is held for a person, unless it is quiet (again): then it is due when that ends. Answers how many pushes
@@ -141,11 +141,14 @@ where
     ) -> Result<Told> {
         let ids: Vec<_> = held.iter().map(|held| held.post_id).collect();
         let (posts, hidden) = try_join(self.posts.get(&ids), self.hidden.of(owner)).await?;
-        let devices = self.devices.of(owner).await?;
+        let (devices, told) = try_join(self.devices.of(owner), self.told(owner, &ids, now)).await?;
         let posts: HashMap<_, _> = posts.into_iter().map(|post| (post.post_id, post)).collect();
         let (mut lines, mut became) = (HashMap::<PostId, Line>::new(), Vec::new());
         for one in held {
-            let post = posts.get(&one.post_id).filter(|post| is_worth_telling(one, post, &hidden, now));
+            // Where a phone has rung for worse since, the older news would take that one's place on it.
+            let is_outdone = told.get(&one.post_id).is_some_and(|news| *news > one.news);
+            let post = posts.get(&one.post_id).filter(|_| !is_outdone);
+            let post = post.filter(|post| is_worth_telling(one, post, &hidden, now));
             let outcome = match post.map(|post| (post, preferences.decide(post, now))) {
                 None => Outcome::Dropped,
                 Some((_, Decision::Muted(muted))) => muted.into(),
@@ -190,6 +193,19 @@ where
         });
         said.buffer_unordered(CONCURRENT).try_collect::<()>().await?;
         Ok(Told { sent, done })
+    }
+
+    /// The latest news of each of these posts that a person's phones have rung for.
+    async fn told(&self, owner: UserId, posts: &[PostId], now: Timestamp) -> Result<HashMap<PostId, News>> {
+        let once: HashSet<PostId> = posts.iter().copied().collect();
+        let latest = once.into_iter().map(|post_id| async move {
+            let known = self.deliveries.of(owner, post_id, now).await?;
+            let rang = known.into_iter().filter(|known| known.outcome.has_rung());
+            Ok::<_, Error>(rang.map(|known| known.news).max().map(|news| (post_id, news)))
+        });
+        let latest: Vec<_> =
+            stream::iter(latest.collect::<Vec<_>>()).buffer_unordered(CONCURRENT).try_collect().await?;
+        Ok(latest.into_iter().flatten().collect())
     }
 
     /// Says what became of what was held.
