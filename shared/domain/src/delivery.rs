@@ -158,7 +158,7 @@ where
     /// The post as it is now, and how long its news is worth delivering, if it still holds.
     async fn look(&self, job: &PushJob, now: Timestamp) -> Result<(Post, Option<Duration>), Undone> {
         let found = posts::read(self.cache, self.posts, &[job.post_id]).await.map_err(Undone::Failed)?;
-        let Some(post) = found.into_iter().next() else {
+        let Some(mut post) = found.into_iter().next() else {
             // It was deleted; or it was shared, and is not stored yet. Who is told by a subscription is told of what is stored.
             let at_hand = self.cache.get(&[job.post_id]).await;
             let is_deleted = at_hand.is_ok_and(|at_hand| at_hand.deleted.contains(&job.post_id));
@@ -172,7 +172,6 @@ where
         if now >= stale(job) {
             return Err(Undone::Gone);
         }
-        let mut post = post;
         if left(job, &post, now).is_none() {
             // News is of what is stored, and what is at hand may be an older form of it.
             let stored = self.posts.get(&[job.post_id]).await.map_err(Undone::Failed)?;

@@ -69,9 +69,9 @@ impl PushTurn {
             return None;
         }
         match share.take(self.job.recipients.len()).await {
-            Ok(Share::Taken(wait)) if wait < SOON => None,
-            Ok(Share::Taken(wait)) => Some((Self { has_share: true, ..self.clone() }, wait)),
-            Ok(Share::AskAfter(wait)) => Some((self.clone(), wait)),
+            Ok(Some(wait)) if wait < SOON => None,
+            Ok(Some(wait)) => Some((Self { has_share: true, ..self.clone() }, wait)),
+            Ok(None) => Some((self.clone(), MOST_AHEAD)),
             Err(error) => {
                 tracing::warn!(cache_unavailable = true, %error, "the share of a large audience's pushes is not kept");
                 None
@@ -82,17 +82,9 @@ impl PushTurn {
 
 /// Shares out what the gateway takes: so many pushes a second are for large audiences.
 pub trait PushShare: Sync {
-    /// Takes a share of so many pushes, if it is there within [`MOST_AHEAD`].
-    fn take(&self, pushes: usize) -> impl Future<Output = Result<Share>> + Send;
-}
-
-/// A share of what the gateway takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// It is there after so long.
-    Taken(Duration),
-    /// It is not taken: all is, for a while.
-    AskAfter(Duration),
+    /// Takes a share of so many pushes; answers how long it is until it is there, or nothing, and takes none, where that is
+    /// more than [`MOST_AHEAD`].
+    fn take(&self, pushes: usize) -> impl Future<Output = Result<Option<Duration>>> + Send;
 }
 
 /// How far ahead shares are taken: no further than a message can be put off (SQS: a quarter of an hour).
@@ -157,10 +149,10 @@ mod tests {
         assert!(turn.next(&failing(&[later[1]])).is_some());
     }
 
-    struct Shares(Result<Share, ()>);
+    struct Shares(Result<Option<Duration>, ()>);
 
     impl PushShare for Shares {
-        async fn take(&self, pushes: usize) -> Result<Share> {
+        async fn take(&self, pushes: usize) -> Result<Option<Duration>> {
             assert_eq!(pushes, 1);
             self.0.map_err(|()| crate::Error::unavailable("shares", "away"))
         }
@@ -175,15 +167,15 @@ mod tests {
         let turn = PushTurn { job, put_off: 0, failed: 0, has_share: false };
         let wait = Duration::from_secs(70);
         for (answer, expected) in [
-            (Ok(Share::Taken(Duration::from_millis(900))), None),
-            (Ok(Share::Taken(wait)), Some((true, wait))),
-            (Ok(Share::AskAfter(wait)), Some((false, wait))),
+            (Ok(Some(Duration::from_millis(900))), None),
+            (Ok(Some(wait)), Some((true, wait))),
+            (Ok(None), Some((false, MOST_AHEAD))),
             (Err(()), None),
         ] {
             let until = turn.until_its_share(&Shares(answer)).await;
             assert_eq!(until.map(|(turn, wait)| (turn.has_share, wait)), expected);
         }
         let served = PushTurn { has_share: true, ..turn };
-        assert_eq!(served.until_its_share(&Shares(Ok(Share::Taken(wait)))).await, None);
+        assert_eq!(served.until_its_share(&Shares(Ok(Some(wait)))).await, None);
     }
 }

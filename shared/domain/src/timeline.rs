@@ -266,7 +266,10 @@ where
     /// not. Where nobody can tell, they are.
     async fn is_up_to_date(&self, user: UserId, page: &CachedPage) -> bool {
         let checked = async {
-            let is_up_to_date = self.subscriptions.of(user).await? == page.subscriptions;
+            // Not by all that they say: a number that was written as JSON may be read as its neighbour.
+            let version = |one: &Subscription| (one.subscription_id, one.updated_at);
+            let stored = self.subscriptions.of(user).await?;
+            let is_up_to_date = stored.iter().map(version).eq(page.subscriptions.iter().map(version));
             if !is_up_to_date {
                 self.timelines.forget(user).await?;
             }

@@ -168,13 +168,11 @@ impl PostsTable {
         if posts.is_empty() {
             return Vec::new();
         }
-        let keys = posts.iter().map(|post| post_key(&post.post_id)).collect();
-        let Ok(found) = self.table.get_all(keys).await else { return Vec::new() };
-        let of = |item: &Item, post: &Post| {
-            post_key(&post.post_id).iter().all(|(name, key)| item.get(name) == Some(key))
-        };
-        let found = posts.iter().filter_map(|post| {
-            let item = found.iter().find(|item| of(item, post))?.clone();
+        let keys: Vec<Item> = posts.iter().map(|post| post_key(&post.post_id)).collect();
+        let Ok(found) = self.table.get_all(keys.clone()).await else { return Vec::new() };
+        let has = |item: &Item, key: &Item| key.iter().all(|(name, value)| item.get(name) == Some(value));
+        let found = posts.iter().zip(&keys).filter_map(|(post, key)| {
+            let item = found.iter().find(|item| has(item, key))?.clone();
             Some(async move { (post.post_id, self.settle(post, item).await) })
         });
         stream::iter(found.collect::<Vec<_>>()).buffer_unordered(CONCURRENT).collect().await

@@ -15,7 +15,7 @@ use tocsin_domain::{
     password_reset::{ResetQueue, ResetRequest},
     post_log::{PostLog, PostRecord},
     push::{Endpoint, Published, Push, PushGateway, PushJob, PushQueue},
-    push_turn::{MOST_AHEAD, PushShare, Share},
+    push_turn::{MOST_AHEAD, PushShare},
     rate_limit::{AccountBar, Counted, RateLimit, RateLimiter},
 };
 
@@ -225,17 +225,17 @@ impl MemoryPushShare {
 }
 
 impl PushShare for MemoryPushShare {
-    async fn take(&self, pushes: usize) -> Result<Share> {
+    async fn take(&self, pushes: usize) -> Result<Option<Duration>> {
         let now = Instant::now();
         let mut given_until = self.given_until.lock();
         let begins = given_until.map_or(now, |until| until.max(now));
         let wait = begins - now;
         if wait > MOST_AHEAD {
-            return Ok(Share::AskAfter(MOST_AHEAD));
+            return Ok(None);
         }
         let taken = u32::try_from(pushes).unwrap_or(u32::MAX);
         *given_until = Some(begins + Duration::from_secs(1) * taken / self.per_second);
-        Ok(Share::Taken(wait))
+        Ok(Some(wait))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{num::NonZeroU32, sync::LazyLock, time::Duration};
 use redis::Script;
 use tocsin_domain::{
     Result,
-    push_turn::{MOST_AHEAD, PushShare, Share},
+    push_turn::{MOST_AHEAD, PushShare},
 };
 
 use super::{Redis, Request};
@@ -41,13 +41,12 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 impl PushShare for RedisPushShare {
-    async fn take(&self, pushes: usize) -> Result<Share> {
+    async fn take(&self, pushes: usize) -> Result<Option<Duration>> {
         let taken = u64::try_from(pushes).unwrap_or(u64::MAX).saturating_mul(1_000)
             / u64::from(self.per_second.get());
         let mut call = TAKE.key("share:bulk-pushes");
         call.arg(taken).arg(MOST_AHEAD.as_secs() * 1_000);
         let wait: i64 = self.redis.run("the share of pushes", Request::Script(&call)).await?;
-        Ok(u64::try_from(wait)
-            .map_or(Share::AskAfter(MOST_AHEAD), |wait| Share::Taken(Duration::from_millis(wait))))
+        Ok(u64::try_from(wait).ok().map(Duration::from_millis))
     }
 }
