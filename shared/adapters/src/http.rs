@@ -6,12 +6,16 @@
 //! list of what is not public is IANA's two registries of special-purpose addresses
 //! (<https://www.iana.org/assignments/iana-ipv4-special-registry>, `…/iana-ipv6-special-registry`).
 //!
+//! What comes is the whole body, or an error: one that ends before its length, its last chunk or its checksum is none. It is
+//! decompressed as it comes, and counted before and after, so that a few bytes cannot become more than the limit.
+//!
 //! Nothing is made before the first request: a function that can ask others, and mostly does not, starts as quickly as one
 //! that cannot. The trusted roots are Mozilla's, compiled in; the system's are not read.
 
 use std::{
     collections::HashSet,
     error::Error as StdError,
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -19,8 +23,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::HttpsConnector;
@@ -32,6 +37,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 use url::{Host, Url};
 
@@ -49,7 +55,7 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("tocsin/", env!
 pub struct Limits {
     /// How long it may take, from the name's resolution to the last byte, with all redirects.
     pub time: Duration,
-    /// The most bytes of its body.
+    /// The most bytes of its body, as it is sent and as it is once decompressed.
     pub bytes: usize,
     /// The most redirects that a GET follows. What follows none answers with the redirect.
     pub redirects: usize,
@@ -64,7 +70,7 @@ pub enum HttpError {
     /// It took too long.
     #[error("no answer within {0:?}")]
     TooSlow(Duration),
-    /// The body has too many bytes.
+    /// The body has too many bytes, or would have once decompressed.
     #[error("the answer has more than {0} bytes")]
     TooLarge(usize),
     /// One redirect too many.
@@ -90,28 +96,38 @@ type Connections = Client<HttpsConnector<HttpConnector<PublicAddresses>>, Full<B
 struct AllowedHosts(HashSet<String>);
 
 impl Http {
+    /// What a request says as `Accept-Encoding`, word for word, to be sent less: its answer is decompressed.
+    pub const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+
     /// Asks public addresses, and these hosts besides.
     pub fn new<H: Into<String>>(allowed_hosts: impl IntoIterator<Item = H>) -> Self {
         let allowed = allowed_hosts.into_iter().map(|host| host.into().to_ascii_lowercase()).collect();
         Self { allowed: Arc::new(AllowedHosts(allowed)), client: Arc::default() }
     }
 
-    /// Sends a request.
+    /// Sends a request, and reads its answer.
     pub async fn send(
         &self,
         request: Request<Vec<u8>>,
         limits: Limits,
     ) -> Result<Response<Vec<u8>>, HttpError> {
-        let work = self.follow(request, limits);
-        let answered = tokio::time::timeout(limits.time, work).await;
-        answered.unwrap_or(Err(HttpError::TooSlow(limits.time)))
+        self.ask(request, limits).await?.read().await
+    }
+
+    /// Sends a request, and leaves it open whether the answer is read: its status may say enough.
+    pub async fn ask(&self, request: Request<Vec<u8>>, limits: Limits) -> Result<Answer, HttpError> {
+        let deadline = Instant::now() + limits.time;
+        let takes_gzip = request.headers().get(header::ACCEPT_ENCODING) == Some(&Self::GZIP);
+        let followed = timeout_at(deadline, self.follow(request, limits)).await;
+        let (url, response) = followed.unwrap_or(Err(HttpError::TooSlow(limits.time)))?;
+        Ok(Answer { url, response, takes_gzip, limits, deadline })
     }
 
     async fn follow(
         &self,
         request: Request<Vec<u8>>,
         limits: Limits,
-    ) -> Result<Response<Vec<u8>>, HttpError> {
+    ) -> Result<(Url, Response<Incoming>), HttpError> {
         let client = self.client()?;
         let mut url = Url::parse(&request.uri().to_string()).map_err(|error| failed(&error))?;
         let mut request = request.map(|body| Full::new(Bytes::from(body)));
@@ -126,7 +142,7 @@ impl Http {
                 url.as_str().parse().map_err(|error: http::uri::InvalidUri| failed(&error))?;
             let response = client.request(request.clone()).await.map_err(|error| failed(&error))?;
             let Some(next) = redirect(&response, &url).filter(|_| may_follow) else {
-                return read(response, limits.bytes).await;
+                return Ok((url, response));
             };
             if followed == limits.redirects {
                 return Err(HttpError::TooManyRedirects(limits.redirects));
@@ -191,22 +207,129 @@ fn redirect(response: &Response<Incoming>, from: &Url) -> Option<Result<Url, Htt
     Some(location.ok_or_else(|| HttpError::Failed("a redirect to what is no address".to_owned())))
 }
 
-async fn read(response: Response<Incoming>, most: usize) -> Result<Response<Vec<u8>>, HttpError> {
-    let (head, mut incoming) = response.into_parts();
-    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > most {
-        return Err(HttpError::TooLarge(most));
+/// An answer, of which the head has come.
+#[derive(Debug)]
+pub struct Answer {
+    url: Url,
+    response: Response<Incoming>,
+    takes_gzip: bool,
+    limits: Limits,
+    deadline: Instant,
+}
+
+impl Answer {
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
     }
-    let mut body = Vec::with_capacity(announced);
-    while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|error| failed(&error))?;
-        let Some(data) = frame.data_ref() else { continue };
-        if body.len() + data.len() > most {
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// Who gave it, after all redirects.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// With its body, all of it.
+    pub async fn read(self) -> Result<Response<Vec<u8>>, HttpError> {
+        let (deadline, time) = (self.deadline, self.limits.time);
+        timeout_at(deadline, self.read_on()).await.unwrap_or(Err(HttpError::TooSlow(time)))
+    }
+
+    async fn read_on(self) -> Result<Response<Vec<u8>>, HttpError> {
+        let most = self.limits.bytes;
+        let is_gzip = is_gzip(self.headers(), self.takes_gzip)?;
+        let (head, mut incoming) = self.response.into_parts();
+        let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > most {
             return Err(HttpError::TooLarge(most));
         }
-        body.extend_from_slice(data);
+        let body = Bounded { bytes: Vec::with_capacity(announced), most };
+        let mut body = if is_gzip { Body::Gzip(MultiGzDecoder::new(body)) } else { Body::Plain(body) };
+        let mut received = 0;
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|error| failed(&error))?;
+            let Some(data) = frame.data_ref() else { continue };
+            received += data.len();
+            if received > most {
+                return Err(HttpError::TooLarge(most));
+            }
+            body.write(data).map_err(|error| unreadable(&error, most))?;
+        }
+        let body = body.finish().map_err(|error| unreadable(&error, most))?;
+        Ok(Response::from_parts(head, body))
     }
-    Ok(Response::from_parts(head, body))
+}
+
+/// Whether a body is compressed; refused is what nobody here can read. (`x-gzip` is another name: RFC 9110, 8.4.1.3.)
+fn is_gzip(headers: &HeaderMap, takes_gzip: bool) -> Result<bool, HttpError> {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let encodings: Vec<_> = encodings.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let encodings = encodings.join(",").to_ascii_lowercase();
+    let parts = encodings.split(',').map(str::trim).filter(|part| !matches!(*part, "" | "identity"));
+    match *parts.collect::<Vec<_>>() {
+        [] => Ok(false),
+        ["gzip" | "x-gzip"] if takes_gzip => Ok(true),
+        // It may be as long as a head can be.
+        _ => Err(HttpError::Failed(format!("the answer is encoded as was not asked for: {encodings:.40}"))),
+    }
+}
+
+/// A body, as it comes.
+enum Body {
+    Plain(Bounded),
+    /// In one member or several (RFC 1952, 2.2).
+    Gzip(MultiGzDecoder<Bounded>),
+}
+
+impl Body {
+    fn write(&mut self, data: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(body) => body.write_all(data),
+            Self::Gzip(body) => body.write_all(data),
+        }
+    }
+
+    fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Plain(body) => Ok(body.bytes),
+            Self::Gzip(body) => Ok(body.finish()?.bytes),
+        }
+    }
+}
+
+/// Takes so many bytes, and no more.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if data.len() > self.most - self.bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why a body cannot be had.
+fn unreadable(error: &io::Error, most: usize) -> HttpError {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => HttpError::TooLarge(most),
+        _ => HttpError::Failed(format!("the answer cannot be decompressed: {error}")),
+    }
 }
 
 /// The domain's words for what the client says; a refusal of the resolver comes through it.

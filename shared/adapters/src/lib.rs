@@ -13,6 +13,7 @@
 
 pub mod aws;
 pub mod dynamodb;
+pub mod feed_source;
 pub mod http;
 pub mod kafka;
 pub mod memory;

@@ -22,6 +22,7 @@ pub mod error;
 pub mod export;
 pub mod fan_out;
 pub mod feed;
+pub mod feed_fetch;
 pub mod feed_item;
 pub mod feed_life;
 pub mod friends;

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod departures;
+mod feed_source;
 mod friendships;
 mod notifications;
 mod outside;
@@ -27,6 +28,7 @@ use futures::FutureExt as _;
 pub use self::{
     accounts::{MemorySessions, MemoryUsers},
     departures::{MemoryDepartureQueue, MemoryDepartures},
+    feed_source::MemoryFeedSource,
     friendships::{MemoryFriendships, MemoryHiddenCache},
     notifications::MemoryInboxes,
     outside::{
