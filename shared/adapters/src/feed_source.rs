@@ -46,13 +46,12 @@ impl HttpFeedSource {
 
 impl FeedSource for HttpFeedSource {
     async fn fetch(&self, url: &Url, seen: &Validators) -> Result<Fetched, FetchFailure> {
-        let request = request(url, seen).map_err(|error| unanswered(&no_request(&error)))?;
-        let answer = self.http.ask(request, self.limits).await.map_err(|error| unanswered(&error))?;
+        let answer = self.http.ask(request(url, seen)?, self.limits).await?;
         match answer.status() {
             StatusCode::OK => {
                 let (url, validators) = (answer.url().clone(), validators(answer.headers()));
-                let whole = answer.read().await.map_err(|error| unanswered(&error))?;
-                Ok(Fetched::Document { bytes: whole.into_body(), url, validators })
+                let bytes = answer.read().await?.into_body();
+                Ok(Fetched::Document { bytes, url, validators })
             }
             StatusCode::NOT_MODIFIED if !seen.is_empty() => Ok(Fetched::Unchanged),
             status => Err(no_document(status, answer.headers())),
@@ -60,7 +59,7 @@ impl FeedSource for HttpFeedSource {
     }
 }
 
-fn request(url: &Url, seen: &Validators) -> http::Result<Request<Vec<u8>>> {
+fn request(url: &Url, seen: &Validators) -> Result<Request<Vec<u8>>, HttpError> {
     let mut request =
         Request::get(url.as_str()).header(header::ACCEPT, ACCEPT).header(header::ACCEPT_ENCODING, Http::GZIP);
     if let Some(etag) = &seen.etag {
@@ -69,12 +68,9 @@ fn request(url: &Url, seen: &Validators) -> http::Result<Request<Vec<u8>>> {
     if let Some(last_modified) = &seen.last_modified {
         request = request.header(header::IF_MODIFIED_SINCE, last_modified);
     }
-    request.body(Vec::new())
-}
-
-/// An address that no request can be made of is one that we do not ask.
-fn no_request(error: &http::Error) -> HttpError {
-    HttpError::Refused(format!("not the address of a document: {error}"))
+    let no_request =
+        |error: http::Error| HttpError::Refused(format!("not the address of a document: {error}"));
+    request.body(Vec::new()).map_err(no_request)
 }
 
 fn validators(headers: &HeaderMap) -> Validators {
@@ -85,9 +81,11 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn unanswered(error: &HttpError) -> FetchFailure {
-    let is_permanent = matches!(error, HttpError::Refused(_));
-    FetchFailure { reason: error.to_string(), retry_after: None, is_permanent }
+impl From<HttpError> for FetchFailure {
+    fn from(error: HttpError) -> Self {
+        let is_permanent = matches!(error, HttpError::Refused(_));
+        Self { reason: error.to_string(), retry_after: None, is_permanent }
+    }
 }
 
 /// What an answer other than a document says.
