@@ -11,11 +11,15 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     future::Future,
+    mem,
+    ops::Range,
     str::FromStr,
 };
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     Result,
@@ -24,7 +28,7 @@ use crate::{
     error::Invalid,
     ids::{SubscriptionId, UserId},
     large_audience::LargeKeys,
-    place::Cell,
+    place::{Cell, Point},
     post::{Post, Tag},
     subscription::{Happening, Subscription, TagMatch, Wish},
     time::{self, Timestamp},
@@ -107,17 +111,16 @@ pub fn keys_of(wish: &Wish) -> Vec<AudienceKey> {
         TagMatch::All => wish.tags.iter().take(1).cloned().collect(),
         TagMatch::Any => wish.tags.iter().cloned().collect(),
     };
-    let Some(area) = wish.area else {
-        return keys(wish, some_or_any(tags), &[None]);
+    let cells = |most| match wish.area {
+        Some(area) => cover(&area, COARSEST, FINEST, most).into_iter().map(Some).collect(),
+        None => vec![None],
     };
-    let share = (MOST_KEYS / tags.len().max(1)).min(MOST_CELLS);
-    let cells = cover(&area, COARSEST, FINEST, share);
-    if cells.len() * tags.len() <= MOST_KEYS {
-        keys(wish, some_or_any(tags), &cells.into_iter().map(Some).collect::<Vec<_>>())
+    let share = cells((MOST_KEYS / tags.len().max(1)).min(MOST_CELLS));
+    if share.len() * tags.len() <= MOST_KEYS {
+        keys(wish, some_or_any(tags), &share)
     } else {
-        // Many tags and a large area: the exact rule then does what the keys do not.
-        let cells: Vec<_> = cover(&area, COARSEST, FINEST, MOST_CELLS).into_iter().map(Some).collect();
-        keys(wish, vec![None], &cells)
+        // Many tags, or some and a large area: the exact rule then does what the keys do not.
+        keys(wish, vec![None], &cells(MOST_CELLS))
     }
 }
 
@@ -159,53 +162,97 @@ impl Lookup {
     }
 }
 
-/// How many lookups an area is covered for: where its parts are far from each other, with coarser cells.
+/// How many lookups the tags of a post may take; where they would be more, they are of coarser cells.
 const MOST_LOOKUPS: usize = 400;
 
-/// Where the subscriptions are that may match a post: under seven keys, and seven more for each tag; of a post with an
-/// area, under those of the cells around and inside of each that covers it ([`MOST_LOOKUPS`], unless the area is larger than
-/// as many of the coarsest).
-fn lookups(post: &Post) -> BTreeSet<Lookup> {
-    let most = MOST_LOOKUPS / (post.tags.iter().len() + 1);
-    let cells = match &post.area {
-        None => looked_up([post.location.cell(FINEST)]),
-        Some(area) => {
-            let finer = [MOST_CELLS, MOST_CELLS / 2, MOST_CELLS / 4].into_iter();
-            let mut covers = finer.map(|cells| looked_up(cover(area, COARSEST, FINEST, cells)));
-            let few = covers.find(|cells| cells.len() <= most);
-            few.unwrap_or_else(|| looked_up(cover(area, COARSEST, COARSEST, 1)))
-        }
-    };
-    let tags = || post.tags.iter().cloned().map(Some).chain([None]);
-    let category = &post.category;
-    let lookup = |(cell, inside): (Option<Cell>, bool)| {
-        tags().map(move |tag| Lookup {
-            key: AudienceKey { category: category.clone(), tag, cell: cell.clone() },
-            inside,
+/// Where the subscriptions are that may match a post, in the order in which a [`Walk`] goes there: the same whenever they
+/// are asked for, as long as the post has this category, these tags, this location and this area.
+///
+/// Those that name no tag are most, and are looked for in fine cells: under seven keys, or for an area under at most 145,
+/// those of [`MOST_CELLS`] cells and of the cells around these. Those of a tag are few, so that where there are many tags
+/// each is looked for at once inside of coarser cells: in all, under at most [`MOST_LOOKUPS`] keys. But no cell is coarser
+/// than [`COARSEST`]: of an area that n of these cover (one for 12,000 km², and those along its rim) the lookups of t tags
+/// are (n + 1) × t at least, and where n is more than [`MOST_CELLS`], all lookups are (n + 1) × (t + 1). With 200 tags, that
+/// is up to 5,000 for an area 300 km across, and up to 100,000 for one 2,000 km across.
+#[derive(Debug)]
+struct Lookups<'a> {
+    category: &'a CategoryName,
+    /// Where those are looked for that stand under no tag.
+    any: Vec<Place>,
+    tags: Vec<&'a Tag>,
+    /// Where those are looked for that stand under a tag.
+    tagged: Vec<Place>,
+}
+
+/// A cell, or everywhere; and whether what stands inside of it is looked for as well.
+type Place = (Option<Cell>, bool);
+
+impl<'a> Lookups<'a> {
+    fn of(post: &'a Post) -> Self {
+        let covering = match &post.area {
+            None => vec![post.location.cell(FINEST)],
+            Some(area) => cover(area, COARSEST, FINEST, MOST_CELLS),
+        };
+        Self::within(&covering, &post.category, post.tags.iter())
+    }
+
+    fn within(covering: &[Cell], category: &'a CategoryName, tags: impl Iterator<Item = &'a Tag>) -> Self {
+        let tags: Vec<_> = tags.collect();
+        let at = |resolution| looked_up(covering.iter().map(|cell| cell.ancestor(resolution)));
+        let from_the_finest = (COARSEST..=FINEST).rev().map(at);
+        let tagged = from_the_finest.into_iter().find(|places| places.len() * tags.len() <= MOST_LOOKUPS);
+        Self { category, any: at(FINEST), tagged: tagged.unwrap_or_else(|| at(COARSEST)), tags }
+    }
+
+    fn count(&self) -> usize {
+        self.any.len() + self.tags.len() * self.tagged.len()
+    }
+
+    /// The lookups of these places in the order. First those without a tag: most people stand there.
+    fn at(&self, places: Range<usize>) -> impl Iterator<Item = Lookup> {
+        let any = self.any.iter().map(|place| (None, place));
+        let tagged =
+            self.tags.iter().flat_map(|tag| self.tagged.iter().map(move |place| (Some(*tag), place)));
+        any.chain(tagged).skip(places.start).take(places.len()).map(|(tag, (cell, inside))| Lookup {
+            key: AudienceKey { category: self.category.clone(), tag: tag.cloned(), cell: cell.clone() },
+            inside: *inside,
         })
-    };
-    cells.into_iter().flat_map(lookup).collect()
+    }
+
+    /// What is another one where the lookups of a post are others, or where somebody is told of it under another key.
+    fn fingerprint(&self, post: &Post) -> String {
+        let told_by = (&post.location, &post.area);
+        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{self:?} {told_by:?}")))
+    }
 }
 
 /// The cells around and inside of these, and none: everywhere.
-fn looked_up(covering: impl IntoIterator<Item = Cell>) -> BTreeSet<(Option<Cell>, bool)> {
+fn looked_up(covering: impl IntoIterator<Item = Cell>) -> Vec<Place> {
     let mut cells = BTreeSet::from([(None, false)]);
     for cell in covering {
         cells.extend((COARSEST..cell.resolution()).map(|coarser| (Some(cell.ancestor(coarser)), false)));
         let inside = cell.resolution() < FINEST;
         cells.insert((Some(cell), inside));
     }
-    cells
+    Vec::from_iter(cells)
 }
 
-/// Whether a subscription that matches a post is told of it under this key. Where both have an area, it may stand under many
-/// of the keys that are looked up: only one of its cells has the post's point that is nearest to the middle of its area,
-/// which lies in both.
+/// Whether a subscription that matches a post is told of it under this key, and under no other of those where it stands:
+/// that of the first of its tags that the post has, and of the one cell of its area that has the post's point which is
+/// nearest to the middle of the area, and so lies in both.
 fn is_told_here(key: &AudienceKey, wish: &Wish, post: &Post) -> bool {
-    match (&key.cell, wish.area, &post.area) {
-        (Some(cell), Some(wished), Some(area)) => cell.holds(area.nearest(wished.centre())),
-        _ => true,
-    }
+    let first = || wish.tags.iter().find(|tag| post.tags.contains(tag));
+    let by_tag = key.tag.is_none() || key.tag.as_ref() == first();
+    by_tag
+        && match (&key.cell, wish.area) {
+            (Some(cell), Some(wished)) => cell.holds(nearest(post, wished.centre())),
+            _ => true,
+        }
+}
+
+/// The point of a post that is nearest to another.
+fn nearest(post: &Post, point: Point) -> Point {
+    post.area.as_ref().map_or(post.location, |area| area.nearest(point))
 }
 
 /// Reads the index.
@@ -243,15 +290,23 @@ pub struct Recipient {
     pub push_because: Option<SubscriptionId>,
 }
 
-/// A walk over a post's audience: under which keys it has still to go on, and from where.
+/// A walk over a post's audience: where it has still to go. It is small, however large the audience and however many the
+/// lookups: these follow from the post, and so it says how far it is.
 ///
-/// A part has everybody once; somebody whom several keys name may be in several parts.
+/// A part has everybody once. Who has several subscriptions may be in several parts, and so may everybody where the post
+/// changes on the way so that its audience is another one: then the walk begins anew, and passes nobody over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
-    left: Vec<Left>,
-    /// Of which form of the post these are the keys.
+    /// Where it has begun, and has still to go on: at most [`MOST_OPEN`] lookups. A walk from before the next two fields were
+    /// has all of its lookups here. The other name is for those before, who must not take the open ones for all.
+    #[serde(alias = "left")]
+    open: Vec<Left>,
+    /// The lookups that are not begun, by their places in the order.
     #[serde(default)]
-    revision: u32,
+    rest: Range<usize>,
+    /// The fingerprint of the lookups that these are of.
+    #[serde(default)]
+    of: Option<String>,
     /// The keys that are passed over.
     #[serde(skip)]
     passed: HashSet<AudienceKey>,
@@ -270,7 +325,8 @@ struct Left {
 pub struct Sizes {
     /// A key with more entries than this is large.
     pub large_key: usize,
-    /// A part of a walk ends with the reads after which it has as many entries: with those it is at most some thousands.
+    /// A part of a walk ends with the reads after which it has as many entries: with those it is at most some thousands. Where
+    /// there are few, it ends after some hundred reads all the same.
     pub part: usize,
 }
 
@@ -286,6 +342,10 @@ impl Sizes {
 
 /// How many keys are read at once.
 const CONCURRENT_READS: usize = 16;
+/// How many reads a part takes: half a second of them, if they find nothing.
+const MOST_READS: usize = 1_000;
+/// How many lookups are begun and not ended at most: some 30 KB of an SQS message, which takes 256.
+const MOST_OPEN: usize = 64;
 /// How many entries are read at once under a key at most: some 300 KiB.
 const ENTRIES_PER_READ: usize = 500;
 
@@ -293,20 +353,25 @@ impl Walk {
     /// Over everybody who may be told of a post.
     #[must_use]
     pub fn over(post: &Post) -> Self {
-        let left = lookups(post).into_iter().map(|lookup| Left { lookup, from: None, seen: 0 });
-        Self { left: left.collect(), revision: post.revision, passed: HashSet::new() }
+        Self::through(&Lookups::of(post), post)
+    }
+
+    fn through(lookups: &Lookups<'_>, post: &Post) -> Self {
+        let of = Some(lookups.fingerprint(post));
+        Self { open: Vec::new(), rest: 0..lookups.count(), of, passed: HashSet::new() }
     }
 
     /// Passes over who stands under these keys, as long as nobody puts it down.
     pub fn pass_over(&mut self, keys: impl IntoIterator<Item = AudienceKey>) {
         self.passed.extend(keys);
-        self.left.retain(|Left { lookup, .. }| lookup.inside || !self.passed.contains(&lookup.key));
+        let passed = &self.passed;
+        self.open.retain(|Left { lookup, .. }| !is_passed(lookup, passed));
     }
 
     /// Whether there is nobody left.
     #[must_use]
-    pub const fn is_over(&self) -> bool {
-        self.left.is_empty()
+    pub fn is_over(&self) -> bool {
+        self.open.is_empty() && self.rest.is_empty()
     }
 
     /// The next part: those whose subscriptions match a post, of which they are told as of `told_at`, each once, in the order
@@ -319,40 +384,66 @@ impl Walk {
         told_at: Timestamp,
         sizes: Sizes,
     ) -> Result<Vec<Recipient>> {
-        let (mut recipients, mut read) = (BTreeMap::new(), 0);
-        while read < sizes.part && !self.left.is_empty() {
-            let now = self.left.len().min(CONCURRENT_READS);
-            let pages: Vec<_> = stream::iter(&self.left[..now])
+        let lookups = Lookups::of(post);
+        self.begin_anew_if_changed(&lookups, post);
+        let mut rest = lookups.at(self.rest.clone());
+        let (mut recipients, mut found, mut reads) = (BTreeMap::new(), 0, 0);
+        while found < sizes.part && reads < MOST_READS && !self.is_over() {
+            self.begin_some(&mut rest);
+            let now = self.open.len().min(CONCURRENT_READS);
+            reads += now;
+            let pages: Vec<_> = stream::iter(&self.open[..now])
                 .map(|left| audience.entries(&left.lookup, left.from.clone(), sizes.per_read()))
                 .buffered(CONCURRENT_READS)
                 .try_collect()
                 .await?;
-            for (left, (entries, _)) in self.left.iter().zip(&pages) {
+            for (left, (entries, _)) in self.open.iter().zip(&pages) {
                 // Many who stand inside a cell are under many keys.
                 let is_key = !left.lookup.inside;
                 if is_key && left.seen <= sizes.large_key && left.seen + entries.len() > sizes.large_key {
                     large.remember(&left.lookup.key, time::now()).await?;
                 }
             }
-            let mut rest = Vec::new();
-            for (left, (entries, next)) in self.left.drain(..now).zip(pages) {
+            let mut unended = Vec::new();
+            for (left, (entries, next)) in self.open.drain(..now).zip(pages) {
                 let seen = left.seen + entries.len();
-                read += entries.len();
+                found += entries.len();
                 let wanted = entries.into_iter().filter(|entry| !self.passed.contains(&entry.key));
                 let matching = wanted.filter(|AudienceEntry { key, subscription, .. }| {
-                    // Where the post has changed since, its nearest point may be where this has been already.
-                    let is_as_then = post.revision == self.revision;
-                    let is_here = !is_as_then || is_told_here(key, &subscription.wish, post);
+                    // Where it is not known what the lookups were of, the other key may have been among those before.
+                    let is_here = self.of.is_none() || is_told_here(key, &subscription.wish, post);
                     is_here && subscription.wish.matches(post)
                 });
                 matching.for_each(|entry| tell(&mut recipients, &entry, told_at));
-                rest.extend(next.map(|from| Left { lookup: left.lookup, from: Some(from), seen }));
+                unended.extend(next.map(|from| Left { lookup: left.lookup, from: Some(from), seen }));
             }
             // What has more comes last: first everybody under a small key.
-            self.left.extend(rest);
+            self.open.extend(unended);
         }
         Ok(recipients.into_values().collect())
     }
+
+    /// Begins anew where the post is looked for elsewhere than when this began. Who was told is told again: better than to pass
+    /// somebody over.
+    fn begin_anew_if_changed(&mut self, lookups: &Lookups<'_>, post: &Post) {
+        let anew = Self::through(lookups, post);
+        if self.of.is_some() && self.of != anew.of {
+            *self = Self { passed: mem::take(&mut self.passed), ..anew };
+        }
+    }
+
+    /// Begins some more lookups, as long as there is room. They come before those that have more.
+    fn begin_some(&mut self, rest: &mut impl Iterator<Item = Lookup>) {
+        let room = MOST_OPEN.saturating_sub(self.open.len()).min(CONCURRENT_READS);
+        let (left, passed) = (&mut self.rest, &self.passed);
+        let begun = rest.inspect(|_| left.start += 1).filter(|lookup| !is_passed(lookup, passed)).take(room);
+        self.open.splice(..0, begun.map(|lookup| Left { lookup, from: None, seen: 0 }));
+    }
+}
+
+/// Whether all who stand there are passed over.
+fn is_passed(lookup: &Lookup, passed: &HashSet<AudienceKey>) -> bool {
+    !lookup.inside && passed.contains(&lookup.key)
 }
 
 fn tell(recipients: &mut BTreeMap<UserId, Recipient>, entry: &AudienceEntry, told_at: Timestamp) {

@@ -38,7 +38,8 @@ pub trait PlaceIndex: Sync {
 ///
 /// A post with an area stands in each cell of a cover of it, and in the cells around that. Where a cell of the cover is
 /// coarse, all cells in it would have the post as well: who looks into one of these looks for [`PlaceKey::Wide`] posts in
-/// the cells around it.
+/// the cells around it. A post as wide as a country stands in no cell of the index, but only as a wide one, in few cells
+/// that are coarser than all of those.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PlaceKey {
     /// All posts in a cell, but those that are as wide as a cell around it.
@@ -133,8 +134,13 @@ impl PlaceKey {
 
     /// The most cells that an area is covered with, unless it is larger than as many of the coarsest.
     const MOST_CELLS: usize = 16;
+    /// The most of the coarsest: some three million square kilometres.
+    const MOST_OF_THE_COARSEST: usize = 240;
+    /// The resolution of the cells of an area that is larger: edges of 1,300 km, so that the Earth has 122. Such posts are rare:
+    /// who looks there for all of them finds few.
+    const WIDEST: u8 = 0;
 
-    /// The keys under which a post is stored: five, and some tens where it has an area.
+    /// The keys under which a post is stored: five, and some tens where it has an area; never more than 500.
     #[must_use]
     pub fn of(post: &Post) -> BTreeSet<Self> {
         let author = post.author.as_ref().map(|author| Self::By(author.user_id));
@@ -142,7 +148,9 @@ impl PlaceKey {
         keys.insert(Self::Anywhere(post.category.clone()));
         let [finest, .., coarsest] = Self::RESOLUTIONS;
         let cover = match &post.area {
-            Some(area) => cover::cover(area, coarsest, finest, Self::MOST_CELLS),
+            Some(area) => Some(cover::cover(area, coarsest, finest, Self::MOST_CELLS))
+                .filter(|cells| cells.len() <= Self::MOST_OF_THE_COARSEST)
+                .unwrap_or_else(|| cover::cover(area, Self::WIDEST, Self::WIDEST, 1)),
             None => vec![post.location.cell(finest)],
         };
         for cell in cover.iter().map(Self::indexed) {
@@ -156,7 +164,7 @@ impl PlaceKey {
 
     /// The cell of the index that a cell is in.
     fn indexed(cell: &Cell) -> Cell {
-        cell.ancestor(Self::resolutions_to(cell).next().unwrap_or_default())
+        cell.ancestor(Self::resolutions_to(cell).next().unwrap_or(Self::WIDEST))
     }
 
     /// The resolutions of the index from a cell's own on, the finest first.
@@ -168,7 +176,8 @@ impl PlaceKey {
     /// Keys under which all posts are that touch one of these cells of the index.
     fn touching(cells: &[Cell]) -> BTreeSet<Self> {
         let wide = cells.iter().flat_map(|cell| {
-            Self::resolutions_to(cell).skip(1).map(|resolution| Self::Wide(cell.ancestor(resolution)))
+            let around = Self::resolutions_to(cell).skip(1).chain([Self::WIDEST]);
+            around.map(|resolution| Self::Wide(cell.ancestor(resolution)))
         });
         cells.iter().cloned().map(Self::Cell).chain(wide).collect()
     }
