@@ -251,7 +251,7 @@ fn nearest(point: Vector, (from, to): (Vector, Vector)) -> Vector {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::f64::consts::TAU;
 
     use proptest::prelude::*;
@@ -270,6 +270,19 @@ mod tests {
             destination(centre, radius_m * share, TAU * f64::from(index) / count)
         };
         Polygon::new((0..).zip(shares).map(corner).collect()).unwrap()
+    }
+
+    /// Areas that reach so far from a place, in metres: stars, with a circle that may lie elsewhere.
+    pub(crate) fn areas(reach_m: std::ops::RangeInclusive<f64>) -> impl Strategy<Value = (Point, f64, Area)> {
+        let shares = prop::collection::vec(0.2..=1.0f64, 5..12);
+        let circle = prop::option::weighted(0.2, (point(), 50.0..=100_000.0f64));
+        (point(), reach_m.start().ln()..=reach_m.end().ln(), shares, circle).prop_map(
+            |(centre, ln, shares, circle)| {
+                let circle = circle.map(|(centre, radius_m)| Circle::new(centre, radius_m).unwrap());
+                let polygons = vec![star(centre, ln.exp(), &shares)];
+                (centre, ln.exp(), Area::new(circle.into_iter().collect(), polygons).unwrap())
+            },
+        )
     }
 
     fn a_star() -> impl Strategy<Value = (Point, f64, Polygon)> {

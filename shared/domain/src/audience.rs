@@ -326,7 +326,7 @@ pub struct Sizes {
     /// A key with more entries than this is large.
     pub large_key: usize,
     /// A part of a walk ends with the reads after which it has as many entries: with those it is at most some thousands. Where
-    /// there are few, it ends after some hundred reads all the same.
+    /// there are few, it ends after a thousand reads all the same.
     pub part: usize,
 }
 
@@ -457,4 +457,365 @@ fn tell(recipients: &mut BTreeMap<UserId, Recipient>, entry: &AudienceEntry, tol
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{
+        collections::HashMap,
+        f64::consts::TAU,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+    };
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        area::{Area, tests::areas},
+        cover::cells,
+        large_audience::LargeKey,
+        place::{
+            Circle,
+            tests::{destination, point},
+        },
+        post::{Author, NewPost, Tags},
+    };
+
+    fn tags(numbers: impl IntoIterator<Item = usize>) -> Tags {
+        Tags::new(numbers.into_iter().map(|number| format!("same:{number:0>59}").parse().unwrap()))
+    }
+
+    /// A post of now, at a place.
+    pub(crate) fn post(place: Point, area: Option<Area>, tags: Tags) -> Post {
+        let location = json!({"lat": place.lat(), "lon": place.lon()});
+        let body = json!({"title": "Smoke", "category": "fire", "location": location});
+        let now = time::now();
+        let author = Author { user_id: UserId::new(now), username: "ada".into() };
+        let post = NewPost::from_json(&body, now).unwrap().into_post(crate::ids::PostId::new(now), author);
+        Post { tags, area, ..post }
+    }
+
+    /// A place, how large it is, and where it is.
+    type Somewhere = (Point, f64, Option<Area>);
+
+    /// Points, and areas up to so far across, in metres.
+    fn somewhere(most_across_m: f64) -> impl Strategy<Value = Somewhere> {
+        let areas = areas(50.0..=most_across_m / 2.0);
+        prop_oneof![
+            1 => point().prop_map(|point| (point, 1_000.0, None)),
+            3 => areas.prop_map(|(centre, reach_m, area)| (centre, reach_m, Some(area))),
+        ]
+    }
+
+    /// A wish for something around a place, with tags of a post that has so many.
+    #[derive(Clone, Debug)]
+    struct Around {
+        far: f64,
+        bearing: f64,
+        radius_m: Option<f64>,
+        tags: Vec<prop::sample::Index>,
+        tag_match: TagMatch,
+    }
+
+    fn around() -> impl Strategy<Value = Around> {
+        let radius_m = prop::option::weighted(0.9, (50f64.ln()..=100_000f64.ln()).prop_map(f64::exp));
+        let tags = prop_oneof![
+            prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+            prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+        ];
+        let tag_match = prop::sample::select(vec![TagMatch::Any, TagMatch::All]);
+        (0.0..1.3f64, 0.0..TAU, radius_m, tags, tag_match).prop_map(
+            |(far, bearing, radius_m, tags, tag_match)| Around { far, bearing, radius_m, tags, tag_match },
+        )
+    }
+
+    impl Around {
+        fn wish(&self, (place, reach_m, _): &Somewhere, tags_of_post: usize) -> Wish {
+            let centre = destination(*place, reach_m * self.far, self.bearing);
+            let circle = |radius_m: f64| Circle::new(centre, radius_m.clamp(50.0, 100_000.0)).unwrap();
+            Wish {
+                category: "fire".parse().unwrap(),
+                // A few that it has not.
+                tags: tags(self.tags.iter().map(|index| index.index(tags_of_post + tags_of_post / 10 + 1))),
+                tag_match: self.tag_match,
+                area: self.radius_m.map(circle),
+                min_severity: None,
+                push: true,
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn who_wishes_for_a_post_is_looked_up_and_told_under_exactly_one_key(
+            place in somewhere(2_000_000.0),
+            count in prop_oneof![0usize..10, 0usize..=200],
+            wishes in prop::collection::vec(around(), 1..40),
+        ) {
+            let post = post(place.0, place.2.clone(), tags(0..count));
+            let lookups = Lookups::of(&post);
+            let mut by_tag: HashMap<_, Vec<_>> = HashMap::new();
+            for lookup in lookups.at(0..lookups.count()) {
+                prop_assert!(lookup.key.finds(&post) || lookup.inside);
+                by_tag.entry(lookup.key.tag.clone()).or_default().push(lookup);
+            }
+            for wish in wishes.iter().map(|around| around.wish(&place, count)) {
+                let keys = keys_of(&wish);
+                prop_assert!(keys.len() <= MOST_KEYS, "{} keys", keys.len());
+                if wish.matches(&post) {
+                    let is_looked_up = |key: &&AudienceKey| {
+                        by_tag.get(&key.tag).is_some_and(|some| some.iter().any(|lookup| lookup.has(key)))
+                    };
+                    let told = keys.iter().filter(is_looked_up).filter(|key| is_told_here(key, &wish, &post));
+                    prop_assert_eq!(told.count(), 1, "{:?} stands under {:?}", wish, keys);
+                }
+            }
+        }
+
+        #[test]
+        fn the_lookups_are_different_ones_and_bounded(
+            place in somewhere(2_000_000.0),
+            count in prop_oneof![0usize..10, 0usize..=200],
+        ) {
+            let post = post(place.0, place.2.clone(), tags(0..count));
+            let lookups = Lookups::of(&post);
+            let all: Vec<_> = lookups.at(0..lookups.count()).collect();
+            prop_assert_eq!(all.len(), lookups.count());
+            let (mut different, places) = (BTreeSet::from_iter(&all), lookups.count() / 2);
+            prop_assert_eq!(different.len(), all.len());
+            for lookup in lookups.at(places..lookups.count()) {
+                prop_assert!(different.remove(&lookup));
+            }
+            prop_assert_eq!(different.len(), places);
+
+            let coarsest = place.2.map_or(1, |area| cells(&area, COARSEST, usize::MAX).unwrap().len());
+            let of_tags = MOST_LOOKUPS.max((coarsest + 1) * count);
+            let of_none = if coarsest > MOST_CELLS { coarsest + 1 } else { 145 };
+            prop_assert!(all.len() <= of_none + of_tags, "{} for {coarsest} cells and {count} tags", all.len());
+            let most_for_a_country = if place.1 <= 150_000.0 { 5_200 } else { 100_000 };
+            prop_assert!(all.len() <= most_for_a_country || coarsest > 500, "{} within {}", all.len(), place.1);
+        }
+    }
+
+    /// Subscriptions, each somebody else's, and how often they were asked for.
+    #[derive(Default)]
+    struct Town {
+        entries: Vec<AudienceEntry>,
+        reads: AtomicUsize,
+        large: Mutex<Vec<AudienceKey>>,
+    }
+
+    impl Town {
+        fn of(wishes: impl IntoIterator<Item = Wish>) -> Self {
+            let mut town = Self::default();
+            for wish in wishes {
+                town.add(wish);
+            }
+            town
+        }
+
+        fn add(&mut self, wish: Wish) -> UserId {
+            let now = time::now();
+            let (user_id, subscription_id) = (UserId::new(now), SubscriptionId::new(now));
+            let keys = keys_of(&wish);
+            let subscription = Subscription { subscription_id, wish, created_at: now, updated_at: now };
+            self.entries.extend(keys.into_iter().map(|key| AudienceEntry {
+                key,
+                user_id,
+                subscription: subscription.clone(),
+            }));
+            user_id
+        }
+
+        fn audience_of(&self, post: &Post) -> BTreeSet<UserId> {
+            let all = self.entries.iter();
+            all.filter(|entry| entry.subscription.wish.matches(post)).map(|entry| entry.user_id).collect()
+        }
+
+        /// The next part of a walk that somebody else takes up.
+        fn next(&self, walk: &mut Walk, post: &Post, part: usize) -> Vec<UserId> {
+            let message = serde_json::to_string(walk).unwrap();
+            assert!(message.len() < 64 * 1_024, "{} bytes", message.len());
+            *walk = serde_json::from_str(&message).unwrap();
+            let (sizes, reads) = (Sizes { large_key: 2, part }, self.reads.load(Relaxed));
+            let next = walk.next(self, self, post, post.created_at, sizes);
+            let told = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(next).unwrap();
+            assert!(self.reads.load(Relaxed) - reads < MOST_READS + CONCURRENT_READS);
+            assert!(walk.open.len() <= MOST_OPEN);
+            told.into_iter().map(|recipient| recipient.user_id).collect()
+        }
+
+        fn rest(&self, walk: &mut Walk, post: &Post, part: usize) -> Vec<UserId> {
+            let mut told = Vec::new();
+            while !walk.is_over() {
+                told.extend(self.next(walk, post, part));
+            }
+            told
+        }
+    }
+
+    impl Audience for Town {
+        async fn entries(
+            &self,
+            lookup: &Lookup,
+            from: Option<Position>,
+            limit: usize,
+        ) -> Result<(Vec<AudienceEntry>, Option<Position>)> {
+            self.reads.fetch_add(1, Relaxed);
+            let from: usize = from.map_or(0, |from| from.parse().unwrap());
+            let mut here = self.entries.iter().filter(|entry| lookup.has(&entry.key)).skip(from);
+            let entries = here.by_ref().take(limit).cloned().collect();
+            // As long as a sort key of the storage.
+            Ok((entries, here.next().map(|_| format!("{:0>100}", from + limit))))
+        }
+    }
+
+    impl LargeKeys for Town {
+        async fn all(&self) -> Result<Arc<[LargeKey]>> {
+            Ok(Arc::default())
+        }
+
+        async fn remember(&self, key: &AudienceKey, _: Timestamp) -> Result<()> {
+            self.large.lock().unwrap().push(key.clone());
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn a_walk_that_is_put_down_after_each_part_tells_everybody_once(
+            place in somewhere(300_000.0),
+            count in 0usize..40,
+            wishes in prop::collection::vec(around(), 1..30),
+            part in 1usize..10,
+        ) {
+            let post = post(place.0, place.2.clone(), tags(0..count));
+            let town = Town::of(wishes.iter().map(|around| around.wish(&place, count)));
+            let mut told = town.rest(&mut Walk::over(&post), &post, part);
+            told.sort_unstable();
+            prop_assert_eq!(told, Vec::from_iter(town.audience_of(&post)));
+        }
+
+        #[test]
+        fn a_walk_over_a_post_that_changes_passes_over_nobody_whose_it_is_then(
+            (place, other) in (somewhere(300_000.0), somewhere(300_000.0)),
+            (count, other_count) in (0usize..40, 0usize..40),
+            wishes in prop::collection::vec(around(), 1..30),
+            (moves, parts) in (any::<bool>(), 0usize..8),
+        ) {
+            let before = post(place.0, place.2.clone(), tags(0..count));
+            // Elsewhere; or in an area that overlaps, mostly with the same cells and other nearest points.
+            let area = if moves { other.2 } else { place.2.clone().map(|_| {
+                let shifted = destination(place.0, place.1 / 4.0, 1.0);
+                Area::new(vec![Circle::new(shifted, place.1.clamp(50.0, 100_000.0)).unwrap()], vec![]).unwrap()
+            })};
+            let other_count = if moves { other_count } else { count };
+            let after = Post { area, tags: tags(0..other_count), revision: 1, ..before.clone() };
+            let town = Town::of(wishes.iter().map(|around| around.wish(&place, count)));
+            let (mut walk, mut told_before) = (Walk::over(&before), BTreeSet::new());
+            for _ in 0..parts {
+                if !walk.is_over() {
+                    told_before.extend(town.next(&mut walk, &before, 1));
+                }
+            }
+            if !walk.is_over() {
+                let told = BTreeSet::from_iter(town.rest(&mut walk, &after, 3));
+                let whose_it_is = town.audience_of(&after);
+                prop_assert!(told.is_subset(&whose_it_is));
+                prop_assert!(whose_it_is.iter().all(|user| told.contains(user) || told_before.contains(user)));
+            }
+        }
+    }
+
+    fn bergen() -> Point {
+        Point::new(60.3991, 5.3206).unwrap()
+    }
+
+    #[test]
+    fn a_part_ends_also_where_there_is_nobody() {
+        let area = Area::new(vec![Circle::new(bergen(), 100_000.0).unwrap()], vec![]).unwrap();
+        let post = post(bergen(), Some(area), tags(0..200));
+        let (town, mut walk, mut parts) = (Town::default(), Walk::over(&post), 0);
+        let all = Lookups::of(&post).count();
+        while !walk.is_over() {
+            assert_eq!(town.next(&mut walk, &post, Sizes::PART), []);
+            parts += 1;
+        }
+        assert!(parts > 1 && parts == all.div_ceil(MOST_READS.next_multiple_of(CONCURRENT_READS)), "{parts}");
+        assert_eq!(town.reads.load(Relaxed), all, "each is looked up once");
+    }
+
+    #[test]
+    fn few_lookups_are_open_at_once_and_large_keys_are_remembered() {
+        let all = tags(0..150);
+        let post = post(bergen(), None, all.clone());
+        let wish = |tag: &Tag| Wish {
+            category: "fire".parse().unwrap(),
+            tags: Tags::new([tag.clone()]),
+            tag_match: TagMatch::Any,
+            area: None,
+            min_severity: None,
+            push: true,
+        };
+        // Three under each of 150 keys, read one by one.
+        let town = Town::of(all.iter().flat_map(|tag| [wish(tag), wish(tag), wish(tag)]));
+        let (mut walk, mut told, mut most_open) = (Walk::over(&post), Vec::new(), 0);
+        while !walk.is_over() {
+            told.extend(town.next(&mut walk, &post, 1));
+            most_open = most_open.max(walk.open.len());
+        }
+        assert_eq!(most_open, MOST_OPEN);
+        told.sort_unstable();
+        assert_eq!(told, Vec::from_iter(town.audience_of(&post)));
+        assert_eq!(town.large.lock().unwrap().len(), 150);
+        // Who merges them reads nothing under them.
+        let mut walk = Walk::over(&post);
+        walk.pass_over(town.large.lock().unwrap().iter().cloned());
+        assert_eq!(town.rest(&mut walk.clone(), &post, Sizes::PART), told, "it was put down");
+        let next = walk.next(&town, &town, &post, post.created_at, Sizes { large_key: 2, part: 2_000 });
+        let told = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(next).unwrap();
+        assert!(told.is_empty() && walk.is_over());
+    }
+
+    #[test]
+    fn a_walk_that_is_under_way_since_before_it_was_a_range_goes_on_where_it_was() {
+        let post = post(bergen(), None, tags([1]));
+        let smoke = post.tags.iter().next().unwrap();
+        let near = Circle::new(bergen(), 800.0).unwrap();
+        let wish = |tags, area| Wish {
+            category: "fire".parse().unwrap(),
+            tags,
+            tag_match: TagMatch::Any,
+            area,
+            min_severity: None,
+            push: true,
+        };
+        let mut town = Town::default();
+        let followers: Vec<_> = (0..5).map(|_| town.add(wish(post.tags.clone(), None))).collect();
+        let neighbour = town.add(wish(Tags::default(), Some(near)));
+        town.add(wish(Tags::default(), None));
+        let cell = bergen().cell(COARSEST);
+        let message = json!({
+            "left": [
+                {"key": format!("fire#*#{cell}"), "inside": true, "from": null, "seen": 0},
+                {"key": format!("fire#{smoke}#*"), "from": "2", "seen": 2},
+            ],
+            "revision": 7,
+        });
+        let mut walk: Walk = serde_json::from_value(message).unwrap();
+        let told = town.rest(&mut walk, &post, 1);
+        assert_eq!(BTreeSet::from_iter(told), followers[2..].iter().copied().chain([neighbour]).collect());
+
+        // Who knows only the old form does not take the open lookups for all.
+        let message = serde_json::to_value(Walk::over(&post)).unwrap();
+        assert_eq!(message.get("left"), None);
+    }
 }

@@ -328,3 +328,42 @@ impl<'a, I: PlaceIndex> Newest<'a, I> {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{area::tests::areas, audience::tests::post, place::tests::destination};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn a_post_that_a_circle_meets_stands_under_one_of_few_keys_where_it_is_looked_for(
+            (centre, reach_m, area) in prop_oneof![3 => areas(50.0..=1_000_000.0), 1 => areas(500_000.0..=4_000_000.0)],
+            circles in prop::collection::vec((0.0..1.3f64, 0.0..TAU, 50f64.ln()..=100_000f64.ln()), 16),
+        ) {
+            let post = post(centre, Some(area), Tags::default());
+            let keys = PlaceKey::of(&post);
+            prop_assert!(keys.len() <= 500, "{} keys", keys.len());
+            for (far, bearing, ln) in circles {
+                let middle = destination(centre, reach_m * far, bearing);
+                let circle = Circle::new(middle, ln.exp().clamp(50.0, 100_000.0)).unwrap();
+                let within = PlaceKey::within(circle);
+                prop_assert!(within.len() <= 100, "{} lookups", within.len());
+                if post.meets(&circle) {
+                    prop_assert!(!within.is_disjoint(&keys), "{circle:?}");
+                    // And under each key of an audience that finds it.
+                    for cell in (3..=8).map(|resolution| middle.cell(resolution)) {
+                        let key = AudienceKey { category: post.category.clone(), tag: None, cell: Some(cell) };
+                        let holds = post.signed_distance_m(middle) <= 0.0;
+                        prop_assert!(!holds || !PlaceKey::around(&key).is_disjoint(&keys), "{key}");
+                    }
+                }
+            }
+        }
+    }
+}
