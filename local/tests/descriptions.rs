@@ -27,6 +27,18 @@ fn contract_template_watch_routes_and_crates_agree() {
     assert_eq!(crates(), functions, "the crates under functions/ and template.yaml");
 }
 
+/// A client refuses what a closed schema does not name.
+#[test]
+fn a_post_in_a_list_has_all_that_a_post_has() {
+    let contract = contract_examples::read(root()).unwrap();
+    let fields = |schema: &str| -> BTreeSet<String> {
+        contract["components"]["schemas"][schema]["properties"].as_object().unwrap().keys().cloned().collect()
+    };
+    let with = |more: &str| -> BTreeSet<_> { fields("Post").into_iter().chain([more.to_owned()]).collect() };
+    assert_eq!(fields("NearbyPost"), with("distance_m"));
+    assert_eq!(fields("TimelineItem"), with("because"));
+}
+
 /// Policies have no effect on this machine: one that is forgotten would first be noticed in the cloud, by those alone who
 /// come with a trusted issuer's token.
 #[test]

@@ -10,7 +10,7 @@ use town::Town;
 
 /// Each function, and the status that its sample gets; none for those that are not asked by HTTP. In this order: some need
 /// what those before them leave.
-const SAMPLES: [(&str, Option<u64>); 81] = [
+const SAMPLES: [(&str, Option<u64>); 90] = [
     ("get-status", Some(200)),
     ("get-openapi", Some(200)),
     ("get-docs", Some(200)),
@@ -41,6 +41,15 @@ const SAMPLES: [(&str, Option<u64>); 81] = [
     ("list-categories", Some(200)),
     // Only moderators may.
     ("put-category", Some(403)),
+    ("list-feeds", Some(403)),
+    ("create-feed", Some(403)),
+    ("get-feed", Some(403)),
+    ("update-feed", Some(403)),
+    ("delete-feed", Some(403)),
+    ("request-feed-poll", Some(403)),
+    ("schedule-feeds", None),
+    // The sample's feed is not there.
+    ("poll-feed", None),
     ("create-subscription", Some(201)),
     ("list-subscriptions", Some(200)),
     // The sample's subscription is nobody's.
@@ -61,6 +70,7 @@ const SAMPLES: [(&str, Option<u64>); 81] = [
     // The sample's post is another's.
     ("get-deliveries", Some(403)),
     ("list-posts", Some(200)),
+    ("list-events", Some(200)),
     ("get-timeline", Some(200)),
     ("create-post", Some(202)),
     ("continue-fan-out", None),

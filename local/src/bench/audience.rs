@@ -173,7 +173,7 @@ impl Country {
     /// Around the post's place, and a wish for it, or for what is worse.
     fn wish_around(&self, random: &mut StdRng, matches: bool) -> Result<Wish> {
         let radius_m = random.random_range(8_000.0..30_000.0);
-        let centre = near(random, self.post.location, 0.05)?;
+        let centre = near(random, self.post.location.context("a place")?, 0.05)?;
         Ok(Wish {
             area: Some(Circle::new(centre, radius_m)?),
             min_severity: (!matches).then_some(Severity::Extreme),

@@ -7,7 +7,9 @@ mod api;
 mod audience;
 mod crowd;
 mod endpoint;
+mod events;
 mod fan_out;
+mod feeds;
 mod filling;
 mod ingest;
 mod redis_benchmark;
@@ -42,6 +44,10 @@ pub enum Subject {
     Api,
     /// A page of a timeline, from the cache and across its end
     Timeline,
+    /// A page of the events of a year, of 1,000 and of 100,000
+    Events,
+    /// A list of ten thousand plans, and a hundred feeds that are due at once
+    Feeds,
     /// Writing into timelines, by redis-benchmark's measure
     FanOut,
     /// Storing posts, by the measure of the SDK's batch writes
@@ -55,17 +61,24 @@ pub enum Subject {
 /// The functions that are measured, and those that these need.
 pub const FUNCTIONS: &[&str] = &[
     "continue-fan-out",
+    "create-feed",
     "create-post",
     "create-subscription",
     "deliver-push",
+    "get-feed",
     "get-status",
     "get-timeline",
     "ingest-posts",
+    "list-events",
+    "list-feeds",
     "list-mutual-friends",
     "load-timelines",
     "login",
     "notify-subscribers",
+    "poll-feed",
     "register",
+    "renew-session",
+    "schedule-feeds",
     "verify-email",
 ];
 
@@ -91,6 +104,8 @@ impl Bench<'_> {
             match subject {
                 Subject::Api => self.api(report).await?,
                 Subject::Timeline => self.timeline(report).await?,
+                Subject::Events => self.events(report).await?,
+                Subject::Feeds => self.feeds(report).await?,
                 Subject::FanOut => self.fan_out(report).await?,
                 Subject::Ingest => self.ingest(report).await?,
                 Subject::Audience | Subject::Crowd => {}

@@ -37,7 +37,7 @@ pub(super) fn post(location: Point) -> Result<Post> {
         category: "fire".parse()?,
         tags: tags.try_into()?,
         severity: Severity::Severe,
-        location,
+        location: Some(location),
         area: None,
         author: None,
         source: Some("bench".to_owned()),
@@ -46,8 +46,12 @@ pub(super) fn post(location: Point) -> Result<Post> {
         starts_at: None,
         ends_at: None,
         expires_at: None,
+        min_price: None,
+        max_price: None,
+        link: None,
         confirmations: 0,
         withheld: false,
+        quiet: false,
         revision: 0,
     })
 }

@@ -4,7 +4,7 @@
 /// this folder. `identity::every_route_with_an_id_is_tried_as_another_user` fails where one is missing, and where the test
 /// is: who adds a route adds its line here, and the test.
 pub(crate) const TRIED: &[(&str, &str)] = &[
-    // A post is for everybody; a category, for moderators.
+    // A post is for everybody; a category and a feed, for moderators.
     ("GET /v1/posts/{post_id}", "pipeline::a_post_is_read_at_once_listed_near_and_kept"),
     ("PATCH /v1/posts/{post_id}", "posts::only_its_author_and_moderators_change_a_post"),
     ("DELETE /v1/posts/{post_id}", "posts::only_its_author_and_moderators_change_a_post"),
@@ -16,6 +16,10 @@ pub(crate) const TRIED: &[(&str, &str)] = &[
     ("PUT /v1/posts/{post_id}/flag", "reactions::many_flags_withhold_a_post_until_a_moderator_decides"),
     ("PUT /v1/moderation/posts/{post_id}", "reactions::many_flags_withhold_a_post_until_a_moderator_decides"),
     ("PUT /v1/categories/{category}", "identity::nobody_touches_anothers_things"),
+    ("GET /v1/feeds/{feed_id}", "feeds::feeds_are_for_moderators_alone"),
+    ("PATCH /v1/feeds/{feed_id}", "feeds::feeds_are_for_moderators_alone"),
+    ("DELETE /v1/feeds/{feed_id}", "feeds::feeds_are_for_moderators_alone"),
+    ("POST /v1/feeds/{feed_id}/poll", "feeds::feeds_are_for_moderators_alone"),
     ("PATCH /v1/subscriptions/{subscription_id}", "identity::nobody_touches_anothers_things"),
     ("DELETE /v1/subscriptions/{subscription_id}", "identity::nobody_touches_anothers_things"),
     ("DELETE /v1/auth/sessions/{session_id}", "accounts::a_person_sees_and_ends_their_sessions"),

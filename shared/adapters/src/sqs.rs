@@ -1,4 +1,4 @@
-//! Jobs in SQS: pushes, digests, steps of large audiences, posts whose reactions are to be counted, mails for other
+//! Jobs in SQS: pushes, digests, polls of feeds, steps of large audiences, posts whose reactions are to be counted, mails for other
 //! passwords, and departures.
 
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tocsin_domain::{
     Error, Result,
     departure::{DepartureJob, DepartureQueue},
     fan_out::{Step, StepQueue},
+    feed_poll::{PollJob, PollQueue},
     held_push::{DigestJob, DigestQueue},
     ids::PostId,
     password_reset::{ResetQueue, ResetRequest},
@@ -98,6 +99,27 @@ impl SqsDigestQueue {
 impl DigestQueue for SqsDigestQueue {
     async fn enqueue(&self, jobs: &[DigestJob]) -> Result<()> {
         send_all(&self.client, &self.url, "the digest queue", jobs).await
+    }
+}
+
+/// The queue of `poll-feed`.
+#[derive(Clone, Debug)]
+pub struct SqsPollQueue {
+    client: Client,
+    url: String,
+}
+
+impl SqsPollQueue {
+    /// The queue at a URL.
+    #[must_use]
+    pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
+        Self { client: Client::new(config), url: url.into() }
+    }
+}
+
+impl PollQueue for SqsPollQueue {
+    async fn enqueue(&self, jobs: &[PollJob]) -> Result<()> {
+        send_all(&self.client, &self.url, "the queue of polls", jobs).await
     }
 }
 

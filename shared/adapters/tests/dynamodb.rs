@@ -3,15 +3,22 @@
 
 mod storage;
 
-use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
+use proptest::{
+    strategy::{Strategy as _, ValueTree as _},
+    test_runner::TestRunner,
+};
 use storage::{storage, storage_of};
-use tocsin_adapters::dynamodb::{
-    AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, HeldPushesTable, IdempotencyTable,
-    Newcomers, PeopleEditor, PeopleTable, PostsTable, PreferencesTable, ReactionsTable, SessionsTable,
-    SubscriptionsTable, UsersTable,
+use tocsin_adapters::{
+    dynamodb::{
+        AddressEditor, CategoriesTable, DeliveriesTable, DevicesTable, FeedsTable, HeldPushesTable,
+        IdempotencyTable, Newcomers, PeopleEditor, PeopleTable, PostsTable, PreferencesTable, ReactionsTable,
+        SessionsTable, SubscriptionsTable, UsersTable,
+    },
+    memory::MemoryPostCache,
 };
 use tocsin_conformance::{
-    accounts, departures, fixtures, people, posts, preferences, pushes, reactions, subscriptions, usernames,
+    accounts, departures, events, feeds, fixtures, people, posts, preferences, pushes, reactions,
+    subscriptions, usernames,
 };
 use tocsin_domain::{
     place_index::{PlaceIndex as _, PlaceKey},
@@ -68,7 +75,20 @@ async fn posts() {
     posts::edits_at_once(&PostsTable::new(&client, "posts")).await;
     posts::edits_by_several(&PostsTable::new(&client, "posts")).await;
     posts::edited_areas(&PostsTable::new(&client, "posts")).await;
+    posts::nowhere(&PostsTable::new(&client, "posts")).await;
+    events::at_the_edges(&PostsTable::new(&client, "posts")).await;
     posts::idempotency(&IdempotencyTable::new(&client, "idempotency")).await;
+}
+
+#[tokio::test]
+async fn events_by_time() {
+    let table = async || PostsTable::new(&storage(&[("posts", true)]).await, "posts");
+    events::moved_by_several(&table().await).await;
+    let mut runner = TestRunner::default();
+    for _ in 0..8 {
+        let history = events::any_history().new_tree(&mut runner).unwrap().current();
+        events::all_are_found(&table().await, &MemoryPostCache::default(), &history).await;
+    }
 }
 
 #[tokio::test]
@@ -90,6 +110,14 @@ async fn reactions() {
     reactions::reactions(&table).await;
     reactions::own_reactions(&table).await;
     reactions::standings(&table).await;
+}
+
+#[tokio::test]
+async fn feeds_and_what_is_known_of_them() {
+    let table = FeedsTable::new(&storage_of(&[("feeds", &["pk", "sk", "next_poll_at"])]).await, "feeds");
+    feeds::feeds(&table).await;
+    feeds::polls(&table).await;
+    feeds::known(&table).await;
 }
 
 #[tokio::test]
@@ -125,7 +153,7 @@ async fn any_post_is_read_as_it_was_stored() {
     let table = PostsTable::new(&storage(&[("posts", true)]).await, "posts");
     let mut runner = TestRunner::default();
     let strategy = proptest::collection::vec(fixtures::any_post(), 200);
-    let mut all = proptest::strategy::Strategy::new_tree(&strategy, &mut runner).unwrap().current();
+    let mut all = strategy.new_tree(&mut runner).unwrap().current();
     all.sort_by_key(|post| post.post_id);
     all.dedup_by_key(|post| post.post_id);
     for outcome in table.store(&all).await {

@@ -121,12 +121,15 @@ fn change() -> impl Strategy<Value = FieldChange> {
         prop::sample::select(vec!["fire", "flood"])
             .prop_map(|name| FieldChange::Category(fixtures::category(name))),
         prop::sample::select(vec![Severity::Minor, Severity::Extreme]).prop_map(FieldChange::Severity),
-        fixtures::any_point().prop_map(FieldChange::Location),
+        fixtures::any_point().prop_map(|location| FieldChange::Location(Some(location))),
+        Just(FieldChange::Location(None)),
         fixtures::any_point()
             .prop_flat_map(fixtures::any_area)
             .prop_map(|area| FieldChange::Area(Some(area))),
         Just(FieldChange::Area(None)),
         any::<bool>().prop_map(FieldChange::Withheld),
+        Just(FieldChange::ExpiresAt(None)),
+        fixtures::any_time().prop_map(|time| FieldChange::ExpiresAt(Some(time))),
     ]
 }
 

@@ -340,7 +340,7 @@ impl Posts {
     async fn authors(&self, limit: &str) -> (Vec<UserId>, Vec<UserId>) {
         let limit = Limit::parse(limit).unwrap();
         let author = |post: &Post| post.author.as_ref().unwrap().user_id;
-        let (circle, now) = (Circle::new(fixtures::post().location, 1_000.0).unwrap(), time::now());
+        let (circle, now) = (Circle::new(fixtures::post().location.unwrap(), 1_000.0).unwrap(), time::now());
         let (mut near, mut before) = (Vec::new(), None);
         loop {
             let list = Near { circle, category: None, limit, before };

@@ -1,23 +1,33 @@
 //! The adapters in memory do what the ports promise, and over them the domain's laws hold.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps in vain")]
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use proptest::prelude::*;
 use tocsin_adapters::memory::{
-    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryHeldPushes, MemoryIdempotency, MemoryPeople,
-    MemoryPostCache, MemoryPosts, MemoryPreferences, MemoryPushShare, MemoryRateLimiter, MemoryReactions,
-    MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
+    MemoryCategories, MemoryDeliveries, MemoryDevices, MemoryFeeds, MemoryHeldPushes, MemoryIdempotency,
+    MemoryPeople, MemoryPostCache, MemoryPosts, MemoryPreferences, MemoryPushShare, MemoryRateLimiter,
+    MemoryReactions, MemorySessions, MemorySubscriptions, MemoryTimelines, MemoryUsers,
 };
 use tocsin_conformance::{
-    accounts, departures, fixtures, people, posts, preferences, pushes, rate_limits, reactions,
-    subscriptions, timelines, usernames,
+    accounts, departures, events, feeds, fixtures, people, posts, preferences, pushes, rate_limits,
+    reactions, subscriptions, timelines, usernames,
 };
 use tocsin_domain::{
-    audience,
+    Result, audience,
+    cursor::Limit,
+    event_index::{EventEntry, EventIndex, EventKey, EventPosition, Span},
+    events::Events,
+    friendship::HiddenPeople,
     ids::SubscriptionId,
     place::Circle,
+    post::{Post, PostKind},
+    posts::PostStore as _,
     subscription::{Subscription, SubscriptionEditor as _, Wish},
+    time::{self, Timestamp},
 };
 
 #[tokio::test]
@@ -40,6 +50,9 @@ async fn conformance() {
     posts::edits_at_once(&MemoryPosts::default()).await;
     posts::edits_by_several(&MemoryPosts::default()).await;
     posts::edited_areas(&MemoryPosts::default()).await;
+    posts::nowhere(&MemoryPosts::default()).await;
+    events::moved_by_several(&MemoryPosts::default()).await;
+    events::at_the_edges(&MemoryPosts::default()).await;
     posts::cache(&MemoryPostCache::default()).await;
     posts::idempotency(&MemoryIdempotency::default()).await;
     subscriptions::subscriptions(&MemorySubscriptions::default()).await;
@@ -56,6 +69,9 @@ async fn conformance() {
     preferences::preferences(&MemoryPreferences::default()).await;
     preferences::held_pushes(&MemoryHeldPushes::default()).await;
     preferences::schedule(&MemoryHeldPushes::default()).await;
+    feeds::feeds(&MemoryFeeds::default()).await;
+    feeds::polls(&MemoryFeeds::default()).await;
+    feeds::known(&MemoryFeeds::default()).await;
     rate_limits::rate_limits(&MemoryRateLimiter::default()).await;
     pushes::share(&MemoryPushShare::new(10)).await;
     reactions::reactions(&MemoryReactions::default()).await;
@@ -75,6 +91,52 @@ fn tags_are_left_out_of_the_keys_where_they_are_too_many() {
     };
     assert!(keys(200.0).iter().all(|key| key.tag.is_some()));
     assert!(keys(100_000.0).iter().all(|key| key.tag.is_none()));
+}
+
+/// What reads an index of events, and counts how often.
+struct Counting<'a>(&'a MemoryPosts, AtomicUsize);
+
+impl EventIndex for Counting<'_> {
+    async fn soonest(
+        &self,
+        key: &EventKey,
+        span: Span,
+        after: Option<EventPosition>,
+        limit: usize,
+    ) -> Result<Vec<EventEntry>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.soonest(key, span, after, limit).await
+    }
+}
+
+/// Whatever is stored, a page is read with few requests.
+#[tokio::test]
+async fn a_page_of_many_events_is_one_read_and_around_a_point_a_few_tens() {
+    let (posts, cache) = (MemoryPosts::default(), MemoryPostCache::default());
+    let here = fixtures::point(60.3991, 5.3206);
+    let event = |number: u64| Post {
+        kind: PostKind::Event,
+        starts_at: Some(time::after(Timestamp::UNIX_EPOCH, number * 1_500)),
+        ..fixtures::post_at(here)
+    };
+    let all: Vec<_> = (0..20_000).map(event).collect();
+    assert!(posts.store(&all).await.iter().all(Result::is_ok));
+    let span = Span::new(Timestamp::UNIX_EPOCH, Timestamp::MAX).unwrap();
+    for (radius_m, category, most) in [
+        (None, None, 1),
+        (None, Some("fire"), 1),
+        (Some(1_000.0), None, 60),
+        (Some(100_000.0), Some("fire"), 60),
+    ] {
+        let index = Counting(&posts, AtomicUsize::new(0));
+        let circle = radius_m.map(|radius_m| Circle::new(here, radius_m).unwrap());
+        let category = category.map(fixtures::category);
+        let list = Events { span, category, circle, limit: Limit::default(), after: None };
+        let page = list.list(&index, &cache, &posts, &HiddenPeople::default(), Timestamp::UNIX_EPOCH).await;
+        assert_eq!(page.unwrap().items, all[..20]);
+        let reads = index.1.into_inner();
+        assert!(reads <= most, "{reads} reads within {radius_m:?} m");
+    }
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -112,6 +174,11 @@ proptest! {
             let found: BTreeMap<_, _> = found.into_iter().map(|told| (told.user_id, told.push_because)).collect();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn the_events_of_a_time_are_those_that_one_finds_by_looking_at_all(history in events::any_history()) {
+        wait(events::all_are_found(&MemoryPosts::default(), &MemoryPostCache::default(), &history));
     }
 
     #[test]

@@ -29,6 +29,7 @@ use tocsin_domain::{
     place::Circle,
     place_index::{PlaceEntry, PlaceIndex, PlaceKey},
     post::Post,
+    post_edit::{Edit, FieldChange},
     post_log::PostChange,
     posts::{self, PostCache as _, PostStore as _, Posts},
     push::{Endpoint, Outcome, Published, Push, PushGateway, PushRecipient, RESERVED_SECONDS},
@@ -158,12 +159,16 @@ impl Town {
     }
 
     async fn load(&self, posts: &[Post]) {
+        let created: Vec<_> = posts.iter().cloned().map(|post| PostChange::Created(Box::new(post))).collect();
+        self.load_changes(&created).await;
+    }
+
+    async fn load_changes(&self, changes: &[PostChange]) {
         let (stored, audience) = (&self.stored, &self.subscriptions);
         let (timelines, cache) = (&self.timelines, &self.cache);
         let (queue, sizes) = (&self.steps, Sizes { part: 1_000, ..fixtures::SIZES });
         let loading = Loading { posts: stored, audience, large: audience, timelines, cache, queue, sizes };
-        let created: Vec<_> = posts.iter().cloned().map(|post| PostChange::Created(Box::new(post))).collect();
-        for outcome in loading.load(&created).await {
+        for outcome in loading.load(changes).await {
             assert_eq!(outcome.unwrap(), 1, "the reader is the audience");
         }
     }
@@ -412,6 +417,66 @@ async fn many_wide_wishes_fill_a_page() {
     }
     assert_eq!(town.page(None, "100").await.items.len(), 100);
     assert_eq!(town.pages("100").await.len(), 600);
+}
+
+/// Stored posts, and how many of them were asked for.
+struct Counted<'a>(&'a MemoryPosts, AtomicUsize);
+
+impl Posts for Counted<'_> {
+    async fn get(&self, ids: &[PostId]) -> Result<Vec<Post>> {
+        self.1.fetch_add(ids.len(), Ordering::Relaxed);
+        self.0.get(ids).await
+    }
+}
+
+/// However many alerts have come and gone since: what is listed is read, and nothing else, and a cached timeline has room for
+/// it.
+#[tokio::test]
+async fn what_has_expired_is_not_read_and_takes_no_room() {
+    let town = Town::new(25).await;
+    let now = time::now();
+    let mut all = posts(3_000);
+    for post in &mut all[20..] {
+        post.expires_at = Some(now);
+    }
+    assert!(town.stored.store(&all).await.iter().all(Result::is_ok));
+    let listed: Vec<_> = all[..20].iter().rev().map(|post| post.post_id).collect();
+
+    let counted = Counted(&town.stored, AtomicUsize::default());
+    let Town { reader, subscriptions, stored, cache, timelines, hidden_cache, .. } = &town;
+    let hidden = &MemoryFriendships::default();
+    let circle = Circle::new(all[0].location.unwrap(), 1_000.0).unwrap();
+    let near = Near { circle, category: None, limit: Limit::default(), before: None };
+    let page = near.list(stored, &Away, &counted, &HiddenPeople::new(), now).await.unwrap();
+    assert_eq!(page.items.iter().map(|item| item.post.post_id).collect::<Vec<_>>(), listed);
+    assert_eq!((page.next_cursor, counted.1.swap(0, Ordering::Relaxed)), (None, 20));
+
+    let (cold, large) = (&Away, subscriptions);
+    let reading = Reading {
+        timelines: cold,
+        subscriptions,
+        large,
+        index: stored,
+        cache,
+        posts: &counted,
+        hidden_cache,
+        hidden,
+    };
+    let page = reading.page(*reader, None, Limit::default(), now).await.unwrap();
+    assert_eq!(page.items.iter().map(|item| item.post.post_id).collect::<Vec<_>>(), listed);
+    assert_eq!((page.next_cursor, counted.1.into_inner()), (None, 20));
+
+    assert_eq!(town.pages("20").await, listed);
+    let cached = timelines.page(*reader, None, 100).await.unwrap().unwrap();
+    assert_eq!((cached.entries, cached.floor), (listed.clone(), timeline::WHOLE));
+
+    // What is listed again comes back where it was left out.
+    let back = all.last().unwrap();
+    for expires in [None, Some(time::after(now, 3_600))] {
+        let edit = Edit::new(back, vec![FieldChange::ExpiresAt(expires)], now);
+        town.load_changes(&[PostChange::Edited(edit)]).await;
+        assert_eq!(town.pages("20").await, [&[back.post_id], &listed[..]].concat());
+    }
 }
 
 /// However much else happens there: a page has as much as there is.

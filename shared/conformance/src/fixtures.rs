@@ -109,7 +109,7 @@ pub fn post_at(location: Point) -> Post {
         category: category("fire"),
         tags: tags(&["smoke", "harbour"]),
         severity: Severity::Severe,
-        location,
+        location: Some(location),
         area: None,
         author: Some(Author { user_id: user(), username: "ada".to_owned() }),
         source: None,
@@ -118,8 +118,12 @@ pub fn post_at(location: Point) -> Post {
         starts_at: None,
         ends_at: None,
         expires_at: Some(time::after(now, 3_600)),
+        min_price: None,
+        max_price: None,
+        link: None,
         confirmations: 0,
         withheld: false,
+        quiet: false,
         revision: 0,
     }
 }
@@ -182,6 +186,15 @@ pub fn any_tags() -> impl Strategy<Value = Tags> {
     .prop_map(|words| tags(&words))
 }
 
+/// Tags of a post: now and then more than a person names.
+fn any_tags_of_a_feed() -> impl Strategy<Value = Tags> {
+    let many = (any_tags(), 100..=185).prop_map(|(tags, count)| {
+        let codes = (0..count).map(|code| format!("same:{code:06}").parse().unwrap());
+        Tags::new(tags.iter().cloned().chain(codes))
+    });
+    prop_oneof![4 => any_tags(), 1 => many]
+}
+
 fn any_severity() -> impl Strategy<Value = Severity> {
     use Severity::{Extreme, Minor, Moderate, Severe, Unknown};
     prop::sample::select(vec![Unknown, Minor, Moderate, Severe, Extreme])
@@ -197,7 +210,8 @@ pub fn any_post() -> impl Strategy<Value = Post> {
     let text = ("\\PC{1,40}", prop::option::of("(\\PC|\n){0,80}"));
     let place = any_point()
         .prop_flat_map(|location| (Just(location), prop::option::weighted(0.3, any_area(location))));
-    let what = (prop::sample::select(vec!["fire", "flood"]), any_tags(), any_severity(), place);
+    let place = prop::option::weighted(0.9, place);
+    let what = (prop::sample::select(vec!["fire", "flood"]), any_tags_of_a_feed(), any_severity(), place);
     let times = (any_time(), prop::option::of(any_time()), prop::option::of(any_time()));
     let who = (any::<[u8; 10]>(), prop::option::of("[a-z.]{1,30}"), any::<u32>());
     (text, what, times, who).prop_map(|(text, what, times, (random, source, confirmations))| {
@@ -216,8 +230,8 @@ pub fn any_post() -> impl Strategy<Value = Post> {
             category: category(what.0),
             tags: what.1,
             severity: what.2,
-            location: what.3.0,
-            area: what.3.1,
+            location: what.3.as_ref().map(|place| place.0),
+            area: what.3.and_then(|place| place.1),
             author: None,
             source,
             created_at: times.0,
@@ -225,8 +239,12 @@ pub fn any_post() -> impl Strategy<Value = Post> {
             starts_at: times.1,
             ends_at: None,
             expires_at: times.2,
+            min_price: None,
+            max_price: None,
+            link: None,
             confirmations,
             withheld: false,
+            quiet: false,
             revision: confirmations / 2,
         }
     })

@@ -8,7 +8,9 @@
 
 pub mod accounts;
 pub mod departures;
+pub mod events;
 pub mod feed_source;
+pub mod feeds;
 pub mod fixtures;
 pub mod friendships;
 pub mod notifications;

@@ -8,7 +8,7 @@ use tocsin_domain::{
     ids::PostId,
     place::Circle,
     place_index::{PlaceEntry, PlaceIndex, PlaceKey},
-    post::{Post, Severity},
+    post::{Post, Severity, Tags},
     post_edit::{Edit, FieldChange},
     post_log::Deletion,
     posts::{
@@ -75,9 +75,9 @@ pub async fn changes(posts: &(impl Posts + PostStore + PostEditor + PlaceIndex))
     // More entries than DynamoDB writes at once.
     let apart = (0..9).map(|degree| Circle::new(point(-48.0 + f64::from(degree), -120.0), 50.0).unwrap());
     let area = FieldChange::Area(Some(Area::new(apart.collect(), Vec::new()).unwrap()));
-    let moved = vec![FieldChange::Author(None), FieldChange::Location(location), area];
+    let moved = vec![FieldChange::Author(None), FieldChange::Location(Some(location)), area];
     let moved = Edit::new(&created, moved, at(60));
-    let late = vec![FieldChange::Location(point(-48.0, 100.0)), FieldChange::Severity(severity)];
+    let late = vec![FieldChange::Location(Some(point(-48.0, 100.0))), FieldChange::Severity(severity)];
     let late = Edit::new(&created, late, at(30));
     assert!(posts.edit(&moved).await.is_err(), "it is not there yet");
     assert_eq!(posts.store(std::slice::from_ref(&created)).await.pop().unwrap().unwrap(), Stored::New);
@@ -129,7 +129,7 @@ pub async fn edits_at_once(posts: &(impl Posts + PostStore + PostEditor + PlaceI
     let changes = [
         FieldChange::Title("Another".to_owned()),
         FieldChange::Severity(Severity::Minor),
-        FieldChange::Location(point(-49.0, 21.0)),
+        FieldChange::Location(Some(point(-49.0, 21.0))),
         FieldChange::Confirmations(7),
     ];
     let edits = changes.map(|change| Edit::new(&post, vec![change], now));
@@ -156,7 +156,7 @@ pub async fn edits_by_several(posts: &(impl Posts + PostStore + PostEditor + Pla
             .map(|number| {
                 let location = if number % 2 == 0 { here } else { there };
                 let severity = if number % 3 == 0 { Severity::Minor } else { Severity::Extreme };
-                let changes = vec![FieldChange::Location(location), FieldChange::Severity(severity)];
+                let changes = vec![FieldChange::Location(Some(location)), FieldChange::Severity(severity)];
                 Edit::new(&post, changes, time::after(post.created_at, number))
             })
             .collect();
@@ -168,7 +168,7 @@ pub async fn edits_by_several(posts: &(impl Posts + PostStore + PostEditor + Pla
         };
         join_all((0..3).map(consumer)).await;
         let edited = posts.get(&[post.post_id]).await.unwrap().pop().unwrap();
-        assert_eq!((edited.location, edited.severity, edited.revision), (here, Severity::Minor, 6));
+        assert_eq!((edited.location, edited.severity, edited.revision), (Some(here), Severity::Minor, 6));
         let keys: BTreeSet<PlaceKey> =
             edits.iter().flat_map(|edit| PlaceKey::of(&edit.applied_to(post.clone()))).collect();
         for key in keys {
@@ -192,6 +192,33 @@ pub async fn edited_areas(posts: &(impl Posts + PostStore + PostEditor + PlaceIn
     for key in PlaceKey::of(&post).union(&PlaceKey::of(&edited)) {
         let expected = PlaceKey::of(&edited).contains(key).then(|| PlaceEntry::of(&edited));
         assert_eq!(entry_under(posts, key, post.post_id).await, expected, "{key:?}");
+    }
+}
+
+/// A post may be nowhere, and have as many tags as there can be: it stands under its category and its author alone.
+pub async fn nowhere(posts: &(impl Posts + PostStore + PostEditor + PlaceIndex)) {
+    let many = (0..Tags::MOST_OF_A_FEED).map(|code| format!("same:{code:06}").parse().unwrap());
+    let somewhere = post_at(point(-46.0, 20.0));
+    let link = Some("https://met.example.org/alerts/1".parse().unwrap());
+    let alert =
+        Post { location: None, tags: Tags::new(many), max_price: Some(20.5), link, ..somewhere.clone() };
+    posts.store(std::slice::from_ref(&alert)).await.pop().unwrap().unwrap();
+    let is_as = async |expected: &Post| {
+        assert_eq!(posts.get(&[alert.post_id]).await.unwrap(), std::slice::from_ref(expected));
+        for key in PlaceKey::of(&somewhere) {
+            let entry = PlaceKey::of(expected).contains(&key).then(|| PlaceEntry::of(expected));
+            assert_eq!(entry_under(posts, &key, alert.post_id).await, entry, "{key:?}");
+        }
+    };
+    assert_eq!(PlaceKey::of(&alert).len(), 2);
+    is_as(&alert).await;
+    let mut stored = alert.clone();
+    for (seconds, location) in [(1, somewhere.location), (2, None)] {
+        let now = time::after(alert.created_at, seconds);
+        let edit = Edit::new(&stored, vec![FieldChange::Location(location)], now);
+        stored = posts.edit(&edit).await.unwrap().unwrap();
+        assert_eq!(stored.location, location);
+        is_as(&stored).await;
     }
 }
 

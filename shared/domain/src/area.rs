@@ -3,7 +3,7 @@
 //! All of it is measured on the sphere, as distances are everywhere: an edge of a polygon is the shortest line between its
 //! ends. So the antimeridian and the poles are places like all others.
 
-use std::f64::consts::{FRAC_PI_2, FRAC_PI_4, PI};
+use std::f64::consts::{FRAC_PI_2, FRAC_PI_4, PI, TAU};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,8 @@ use crate::{
     place::{Circle, EARTH_RADIUS_M, Point},
     vector::Vector,
 };
+
+mod of_a_feed;
 
 /// Some circles and polygons, at least one in all: what lies in one of them lies in the area.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ impl Area {
     /// At least one circle or polygon.
     pub fn new(circles: Vec<Circle>, polygons: Vec<Polygon>) -> Result<Self, Invalid> {
         let middles = circles.iter().map(|circle| circle.centre());
-        let Some(middle) = middles.chain(polygons.iter().map(|polygon| polygon.middle.point())).next() else {
+        let Some(middle) = middles.chain(polygons.iter().map(Polygon::middle)).next() else {
             return Err(Invalid::new("too_few", "must have a circle or a polygon"));
         };
         let area = Self { circles, polygons, bound: (middle, 0.0) };
@@ -75,6 +77,25 @@ impl Area {
             Ok(area) => Some(area),
             Err(invalid) => fields.refuse_whole(invalid),
         }
+    }
+
+    /// Its circles.
+    #[must_use]
+    pub fn circles(&self) -> &[Circle] {
+        &self.circles
+    }
+
+    /// Its polygons.
+    #[must_use]
+    pub fn polygons(&self) -> &[Polygon] {
+        &self.polygons
+    }
+
+    /// A point of it: the centre of its first circle, or where it has none, the middle of its first polygon, or what of the
+    /// area is nearest to that.
+    #[must_use]
+    pub fn middle(&self) -> Point {
+        self.nearest(self.bound.0)
     }
 
     /// How far its farthest point is from a point, in metres.
@@ -187,6 +208,16 @@ impl Polygon {
         }
     }
 
+    /// The polygon of so many corners whose edges touch a circle, and hold it.
+    pub fn around(centre: Point, radius_m: f64, corners: u16) -> Result<Self, Invalid> {
+        // So far a corner is that the edges' middles lie on the circle (Napier's rules for the right-angled triangle of
+        // centre, middle and corner).
+        let step = TAU / f64::from(corners.max(1));
+        let angle = ((radius_m / EARTH_RADIUS_M).tan() / (step / 2.0).cos()).atan();
+        let corner = |number| centre.destination(angle * EARTH_RADIUS_M, step * f64::from(number));
+        Self::new((0..corners).map(corner).collect())
+    }
+
     /// Reads `points`.
     pub fn read(fields: &mut Fields<'_>) -> Option<Self> {
         // One more, for a ring that is closed.
@@ -195,6 +226,16 @@ impl Polygon {
             Ok(polygon) => Some(polygon),
             Err(invalid) => fields.refuse("points", invalid),
         }
+    }
+
+    /// The points of its line, the first not repeated.
+    #[must_use]
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    fn middle(&self) -> Point {
+        self.middle.point()
     }
 
     fn edges(&self) -> impl Iterator<Item = (Vector, Vector)> {

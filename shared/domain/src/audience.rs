@@ -146,7 +146,7 @@ pub struct Lookup {
     /// Those under this key.
     pub key: AudienceKey,
     /// And those under the keys of the cells inside its cell.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inside: bool,
 }
 
@@ -190,9 +190,10 @@ type Place = (Option<Cell>, bool);
 
 impl<'a> Lookups<'a> {
     fn of(post: &'a Post) -> Self {
-        let covering = match &post.area {
-            None => vec![post.location.cell(FINEST)],
-            Some(area) => cover(area, COARSEST, FINEST, MOST_CELLS),
+        let covering = match (post.location, &post.area) {
+            (None, _) => Vec::new(),
+            (Some(location), None) => vec![location.cell(FINEST)],
+            (Some(_), Some(area)) => cover(area, COARSEST, FINEST, MOST_CELLS),
         };
         Self::within(&covering, &post.category, post.tags.iter())
     }
@@ -247,14 +248,17 @@ fn is_told_here(key: &AudienceKey, wish: &Wish, post: &Post) -> bool {
     let by_tag = key.tag.is_none() || key.tag.as_ref() == first();
     by_tag
         && match (&key.cell, wish.area) {
-            (Some(cell), Some(wished)) => cell.holds(nearest(post, wished.centre())),
+            (Some(cell), Some(wished)) => {
+                nearest(post, wished.centre()).is_some_and(|nearest| cell.holds(nearest))
+            }
             _ => true,
         }
 }
 
-/// The point of a post that is nearest to another.
-fn nearest(post: &Post, point: Point) -> Point {
-    post.area.as_ref().map_or(post.location, |area| area.nearest(point))
+/// The point of a post that is nearest to another, if it is anywhere.
+fn nearest(post: &Post, point: Point) -> Option<Point> {
+    let location = post.location?;
+    Some(post.area.as_ref().map_or(location, |area| area.nearest(point)))
 }
 
 /// Reads the index.
@@ -314,12 +318,20 @@ pub struct Walk {
     passed: HashSet<AudienceKey>,
 }
 
+/// What is so of most is left out where it is written: a message of a queue has them all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Left {
     #[serde(flatten)]
     lookup: Lookup,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<Position>,
+    #[serde(default, skip_serializing_if = "is_zero")]
     seen: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What is much.
@@ -735,6 +747,15 @@ pub(crate) mod tests {
                 prop_assert!(whose_it_is.iter().all(|user| told.contains(user) || told_before.contains(user)));
             }
         }
+    }
+
+    #[test]
+    fn what_is_nowhere_is_looked_for_where_wishes_are_for_anywhere() {
+        let post = Post { location: None, ..post(bergen(), None, tags(0..3)) };
+        let lookups = Lookups::of(&post);
+        let found: Vec<_> = lookups.at(0..lookups.count()).collect();
+        assert_eq!(found.len(), 4);
+        assert!(found.iter().all(|lookup| lookup.key.cell.is_none() && !lookup.inside));
     }
 
     fn bergen() -> Point {

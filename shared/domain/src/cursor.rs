@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::Invalid,
-    ids::{PostId, SessionId, SubscriptionId, UserId},
+    ids::{FeedId, PostId, SessionId, SubscriptionId, UserId},
     time::Timestamp,
 };
 
@@ -77,49 +77,22 @@ pub trait Position: Sized {
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-impl Position for PostId {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
+macro_rules! positions {
+    ($($id:ty),*) => {$(
+        impl Position for $id {
+            fn to_bytes(&self) -> Vec<u8> {
+                self.as_bytes().to_vec()
+            }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let id = Self::from_bytes(bytes.try_into().ok()?);
-        id.is_ours().then_some(id)
-    }
+            fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                let id = Self::from_bytes(bytes.try_into().ok()?);
+                id.is_ours().then_some(id)
+            }
+        }
+    )*};
 }
 
-impl Position for UserId {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let id = Self::from_bytes(bytes.try_into().ok()?);
-        id.is_ours().then_some(id)
-    }
-}
-
-impl Position for SessionId {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let id = Self::from_bytes(bytes.try_into().ok()?);
-        id.is_ours().then_some(id)
-    }
-}
-
-impl Position for SubscriptionId {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.as_bytes().to_vec()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let id = Self::from_bytes(bytes.try_into().ok()?);
-        id.is_ours().then_some(id)
-    }
-}
+positions!(FeedId, PostId, SessionId, SubscriptionId, UserId);
 
 /// Of a list that begins with the greatest.
 impl<P: Position> Position for Reverse<P> {

@@ -2,6 +2,9 @@
 //!
 //! A job names a post, and not what it says: that is looked up when its turn comes, so that nobody is told of what was
 //! deleted, has ended, or is by somebody hidden by then.
+//!
+//! That a post is there is told again when it is for others as well. Whose phones have rung for it, for whatever news, hear
+//! nothing new by that, and nothing of it is written down.
 
 use std::{
     collections::HashMap,
@@ -23,8 +26,8 @@ use crate::{
     posts::{self, PostCache, Posts},
     preferences::{Decision, Preferences, PreferencesReader},
     push::{
-        Deliveries, DeliveryReader, NewsKey, Outcome, Published, Push, PushGateway, PushJob, PushKey,
-        PushRecipient, Reservation,
+        Delivered, Deliveries, DeliveryReader, News, NewsKey, Outcome, Published, Push, PushGateway, PushJob,
+        PushKey, PushRecipient, Reservation,
     },
     time::{self, Timestamp},
 };
@@ -68,7 +71,7 @@ pub struct Tally {
     pub pushed: usize,
     /// Not sent, for good.
     pub refused: usize,
-    /// Sent by an earlier try.
+    /// Sent by an earlier try; and people who had heard of the post before it was told again.
     pub done: usize,
     /// People whose preferences say that their phones do not ring for it.
     pub muted: usize,
@@ -189,6 +192,9 @@ where
         if throttled.load(Ordering::Relaxed) {
             return Ok(Tally { put_off: vec![to], ..Tally::default() });
         }
+        if self.has_heard(told, to).await? {
+            return Ok(Tally { done: 1, ..Tally::default() });
+        }
         let mut devices = self.devices.of(to.user_id).await?;
         // A phone is not told of what happened before it was there: the log can be replayed long after.
         devices.retain(|device| device.created_at <= job.told_at);
@@ -214,6 +220,19 @@ where
         // No phone rings for what is not in its owner's inbox.
         self.remember(told, to, None).await?;
         Ok(self.ring_all(told, time_to_live, to, devices).await)
+    }
+
+    /// Whether it is told again that a post is there, and this person's phones have rung for it before that.
+    async fn has_heard(&self, told: Told<'_>, to: PushRecipient) -> Result<bool> {
+        let Told { job, post, now, .. } = told;
+        let is_subscribed = matches!(to.because, Because::Subscription { .. });
+        if job.news != News::Posted || job.told_at <= post.created_at || !is_subscribed {
+            return Ok(false);
+        }
+        let known = self.deliveries.of(to.user_id, job.post_id, now).await?;
+        // What rang for the same since may be another try of the job, with other devices to go.
+        let before = |known: &Delivered| known.news != job.news || known.recorded_at < job.told_at;
+        Ok(known.iter().any(|known| known.outcome.has_rung() && before(known)))
     }
 
     /// Says that there was nothing to tell somebody any more, unless something has become of it before: jobs come again.

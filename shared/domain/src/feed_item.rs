@@ -2,17 +2,35 @@
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::{
     area::Area,
     category::CategoryName,
     place::Point,
-    post::{MOST_OF_BODY, MOST_OF_TITLE, PostKind, Severity, Tag},
+    post::{MOST_OF_BODY, MOST_OF_TITLE, PostKind, Prices, Severity, Tag},
     time::Timestamp,
 };
+
+/// What is known besides a document, when it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Where the document was: links in it are relative to that.
+    pub url: &'a Url,
+    /// When it was fetched.
+    pub now: Timestamp,
+    /// The language that is preferred where there are several, as in BCP 47: `nb`, `en-US`.
+    pub language: Option<&'a str>,
+    /// The time zone of times that name none.
+    pub time_zone: &'a TimeZone,
+}
+
+/// A document is not of the format, or is not whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotThisFormat(pub String);
 
 /// What was read in a document. What is bad in it is named, and the rest goes on.
 #[derive(Debug, Default)]
@@ -26,10 +44,12 @@ pub struct Reading {
 }
 
 /// Something that was issued as a whole, under one id.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry {
     /// Its id, among all of the feed.
     pub id: String,
+    /// Its other ids: those that other sources of the feed gave to the same, any of which may be its id at another time.
+    pub aliases: BTreeSet<String>,
     /// What it says of others, where it is a message about a hazard.
     pub message: Option<Message>,
     /// What it tells of: mostly one thing; more where a plan has several dates, or an alert several areas.
@@ -37,9 +57,9 @@ pub struct Entry {
 }
 
 /// Something at a place and a time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Item {
-    /// Which it is of its entry's items: none where there is only one.
+    /// Which it is of its entry's items: none where there is only one, or of a series the first.
     pub sub_id: Option<String>,
     /// An alert or an event.
     pub kind: PostKind,
@@ -55,8 +75,13 @@ pub struct Item {
     pub tags: BTreeSet<Tag>,
     /// How bad it is.
     pub severity: Severity,
-    /// Where it is; where the format does not say, it is the feed's place.
+    /// Where it is; where it does not say, it is the feed's place, unless it [is elsewhere](Self::is_elsewhere).
     pub place: Option<ItemPlace>,
+    /// Whether it says where it is, but in a way that gives no point: by codes alone, or by a shape that is none. The feed's place
+    /// would be a wrong one, then.
+    pub is_elsewhere: bool,
+    /// When it was published, or last changed.
+    pub published_at: Option<Timestamp>,
     /// When it begins.
     pub starts_at: Option<Timestamp>,
     /// When it ends.
@@ -67,24 +92,17 @@ pub struct Item {
     pub prices: Option<Prices>,
     /// Whether it says that the hazard is over.
     pub is_all_clear: bool,
+    /// Whether it says that what was scheduled, or warned of, is called off.
+    pub is_cancelled: bool,
 }
 
 /// Where an item is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ItemPlace {
     /// A point of it.
     pub location: Point,
     /// All of it, where that is more.
     pub area: Option<Area>,
-}
-
-/// The lowest and the highest price of an event, in the currency of its provider, which names none.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Prices {
-    /// Of the cheapest place.
-    pub min: f64,
-    /// Of the dearest.
-    pub max: f64,
 }
 
 /// A message about a hazard (OASIS CAP 1.2, 3.2.1), and what it is to those before it.
@@ -136,7 +154,7 @@ pub enum Action {
 }
 
 /// What an adapter could not understand.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadEntry {
     /// Which it is: its id, or its place in the document.
     pub entry: String,
@@ -158,20 +176,15 @@ impl Item {
             tags: BTreeSet::new(),
             severity: Severity::Unknown,
             place: None,
+            is_elsewhere: false,
+            published_at: None,
             starts_at: None,
             ends_at: None,
             expires_at: None,
             prices: None,
             is_all_clear: false,
+            is_cancelled: false,
         }
-    }
-
-    /// What it says, in short: the same only where it says the same.
-    #[must_use]
-    pub fn print(&self) -> u64 {
-        // `Debug` of what was read, so that neither spaces nor the order in the document matter.
-        let digest = Sha256::digest(format!("{self:?}"));
-        u64::from_be_bytes(std::array::from_fn(|byte| digest[byte]))
     }
 
     /// With the rest of what it says, if there is anything.
@@ -183,7 +196,7 @@ impl Item {
 }
 
 /// A text of so many characters at most, without what is around it; what is too long ends in an ellipsis.
-fn shortened(text: &str, most: usize) -> String {
+pub(crate) fn shortened(text: &str, most: usize) -> String {
     let text = text.trim();
     if text.chars().count() <= most {
         return text.to_owned();

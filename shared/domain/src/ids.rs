@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use uuid::{NoContext, Uuid};
 
 use crate::error::Invalid;
@@ -99,6 +100,26 @@ id!(
     ImageId
 );
 
+id!(
+    /// A feed.
+    FeedId
+);
+
+impl PostId {
+    /// The id that something has by its name at an instant: always the same one.
+    #[must_use]
+    pub fn named(time: Timestamp, name: &[&[u8]]) -> Self {
+        let millis = u64::try_from(time.as_millisecond()).unwrap_or(0);
+        let hash = name.iter().fold(Sha256::new(), |hash, part| {
+            // With its length, so that no two names are the same bytes.
+            hash.chain_update(part.len().to_be_bytes()).chain_update(part)
+        });
+        let digest = hash.finalize();
+        let random = std::array::from_fn(|i| digest[i]);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +131,14 @@ mod tests {
         assert_eq!(id.time(), now);
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(id.to_string().to_uppercase().parse::<PostId>().is_err());
+    }
+
+    #[test]
+    fn a_name_has_one_id_at_an_instant() {
+        let now = crate::time::parse("2026-11-20T18:02:11.123Z").unwrap();
+        let id = PostId::named(now, &[b"a feed", b"1", b"23"]);
+        assert_eq!(id, PostId::named(now, &[b"a feed", b"1", b"23"]));
+        assert_ne!(id, PostId::named(now, &[b"a feed", b"12", b"3"]));
+        assert!(id.is_ours() && id.time() == now);
     }
 }

@@ -288,6 +288,20 @@ pub fn number(least: f64, most: f64) -> impl Fn(&Value) -> Result<f64, Invalid> 
     }
 }
 
+/// Reads a whole number within a range.
+pub fn whole(least: u16, most: u16) -> impl Fn(&Value) -> Result<u16, Invalid> {
+    move |value| {
+        let number = value.as_f64().ok_or_else(|| wrong_type("a number", value))?;
+        let whole = value.as_u64().and_then(|number| u16::try_from(number).ok());
+        let within = whole.filter(|whole| (least..=most).contains(whole));
+        let invalid = || match number.fract() {
+            0.0 => out_of_range(least.into(), most.into()),
+            _ => Invalid::new("not_whole", "must be a whole number"),
+        };
+        within.ok_or_else(invalid)
+    }
+}
+
 /// A number, if it is within a range.
 pub fn within(number: f64, least: f64, most: f64) -> Result<f64, Invalid> {
     if (least..=most).contains(&number) { Ok(number) } else { Err(out_of_range(least, most)) }

@@ -1,5 +1,7 @@
 //! Lists of posts around a point.
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
 
 use crate::{
@@ -61,6 +63,7 @@ impl Near {
         let wanted = |entry: &PlaceEntry| {
             entry.meets(&self.circle)
                 && self.category.as_ref().is_none_or(|category| *category == entry.category)
+                && entry.is_listed(now)
                 && entry.is_shown(hidden)
         };
         let scope = Self::scope(self.circle, self.category.as_ref());
@@ -80,7 +83,7 @@ impl Near {
             }));
             let full = items.len() > self.limit.get();
             match found.more_after {
-                Some(last) if !full && newest.is_spent() => {
+                Some(Reverse(last)) if !full && newest.is_spent() => {
                     return Ok(Page { items, next_cursor: Some(Cursor(last).encode(scope)) });
                 }
                 Some(_) if !full => {}

@@ -1,8 +1,9 @@
 //! Notifying: who is told when something happens to a post, and the jobs that their phones ring by.
 //!
-//! A new post is told to its audience, and so is one that is worse than it was. That it is over is told to those who were
-//! told of it, and a minute later again to those who were just being told: a push that was under way when the post ended
-//! is followed by its end as well.
+//! A new post is told to its audience, and so is one that is worse than it was. A feed's post whose audience may be another
+//! one by now is told to that, and rings for those who have not heard of it ([`crate::delivery`]). That it is over is told to
+//! those who were told of it, and a minute later again to those who were just being told: a push that was under way when the
+//! post ended is followed by its end as well.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -69,6 +70,7 @@ where
     /// far as it was done at once.
     pub async fn notify(&self, change: &PostChange) -> Result<usize> {
         match change {
+            PostChange::Created(post) if post.quiet => Ok(0),
             PostChange::Created(post) => {
                 // A job names the post alone, and must find it, also while nothing is at hand.
                 let stored =
@@ -78,8 +80,11 @@ where
                 self.ring_part(&post, News::Posted, told_at, (Part::First, walk)).await
             }
             PostChange::Edited(edit) => {
-                let Some(news) = News::of(edit) else { return Ok(0) };
+                if edit.status().is_none() && !edit.moves_audience() {
+                    return Ok(0);
+                }
                 let Some(post) = self.posts.edit(edit).await? else { return Ok(0) };
+                let Some(news) = News::of(edit, &post) else { return Ok(0) };
                 if !news.is_an_end() {
                     let walk = Walk::over(&post);
                     return self.ring_part(&post, news, edit.time(), (Part::First, walk)).await;

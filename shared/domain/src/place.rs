@@ -47,6 +47,8 @@ impl TryFrom<RawPoint> for Point {
 impl Point {
     /// The north pole.
     pub(crate) const POLE: Self = Self { lat: 90.0, lon: 0.0 };
+    /// Where the prime meridian meets the equator.
+    pub(crate) const ORIGIN: Self = Self { lat: 0.0, lon: 0.0 };
 
     /// A latitude from -90 to 90, and a longitude from -180 to 180.
     pub fn new(lat: f64, lon: f64) -> Result<Self, Invalid> {
@@ -95,8 +97,18 @@ impl Point {
         Cell::of(finest).ancestor(resolution)
     }
 
+    /// The point at a distance along the sphere, in a direction: in radians from north, clockwise.
+    #[must_use]
+    pub fn destination(self, distance_m: f64, bearing: f64) -> Self {
+        let (lat, lon, angle) = (self.lat.to_radians(), self.lon.to_radians(), distance_m / EARTH_RADIUS_M);
+        let sin_to = lat.sin() * angle.cos() + lat.cos() * angle.sin() * bearing.cos();
+        let east = (bearing.sin() * angle.sin() * lat.cos()).atan2(angle.cos() - lat.sin() * sin_to);
+        let lon = ((lon + east).to_degrees() + 540.0).rem_euclid(360.0) - 180.0;
+        Self::new(sin_to.clamp(-1.0, 1.0).asin().to_degrees(), lon).unwrap_or(self)
+    }
+
     /// The point at a share of the shortest way to another, which is not on the other side of the Earth.
-    fn towards(self, other: Self, share: f64) -> Self {
+    pub(crate) fn towards(self, other: Self, share: f64) -> Self {
         let (from, to) = (Vector::of(self), Vector::of(other));
         let angle = from.angle(to);
         let between = from.times((angle * (1.0 - share)).sin()).plus(to.times((angle * share).sin()));
@@ -110,6 +122,16 @@ impl Point {
 
     fn lat_lng(self) -> LatLng {
         LatLng::new(self.lat, self.lon).unwrap_or_default()
+    }
+}
+
+impl Region for Point {
+    fn signed_distance_m(&self, point: Point) -> f64 {
+        self.distance_m(point)
+    }
+
+    fn may_touch(&self, cell: &Cell) -> bool {
+        cell.holds(*self)
     }
 }
 
@@ -292,12 +314,7 @@ pub(crate) mod tests {
 
     /// A point at a distance and bearing from another, on the sphere.
     pub(crate) fn destination(from: Point, distance_m: f64, bearing: f64) -> Point {
-        let (lat, lon, d) = (from.lat.to_radians(), from.lon.to_radians(), distance_m / EARTH_RADIUS_M);
-        let to_lat = (lat.sin() * d.cos() + lat.cos() * d.sin() * bearing.cos()).clamp(-1.0, 1.0).asin();
-        let y = bearing.sin() * d.sin() * lat.cos();
-        let to_lon = lon + y.atan2(d.cos() - lat.sin() * to_lat.sin());
-        let wrapped = (to_lon.to_degrees() + 540.0).rem_euclid(360.0) - 180.0;
-        Point { lat: to_lat.to_degrees(), lon: wrapped }
+        from.destination(distance_m, bearing)
     }
 
     pub(crate) fn point() -> impl Strategy<Value = Point> {

@@ -1,25 +1,22 @@
 //! The place index: under which keys a post stands, so that it is found by where it happens, by its category and by its
 //! author; and the way from there to every list.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    future::Future,
-    ops::RangeInclusive,
-};
+use std::{cmp::Reverse, collections::BTreeSet, future::Future};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Result,
+    Result,
     audience::AudienceKey,
     category::CategoryName,
     cover::{self, Region},
     friendship::HiddenPeople,
     ids::{PostId, UserId},
+    merge::{Merged, Ordered},
     place::{Cell, Circle, Point},
     post::{Post, Severity, Tags},
     subscription::{Happening, Wish},
+    time::Timestamp,
 };
 
 /// Reads posts by place.
@@ -33,8 +30,8 @@ pub trait PlaceIndex: Sync {
     ) -> impl Future<Output = Result<Vec<PlaceEntry>>> + Send;
 }
 
-/// Where in the place index a post stands: in its cell of each of [`PlaceKey::RESOLUTIONS`], in its category, and under its
-/// author, if it has one.
+/// Where in the place index a post stands: in its cell of each of [`PlaceKey::RESOLUTIONS`], if it is somewhere, in its
+/// category, and under its author, if it has one.
 ///
 /// A post with an area stands in each cell of a cover of it, and in the cells around that. Where a cell of the cover is
 /// coarse, all cells in it would have the post as well: who looks into one of these looks for [`PlaceKey::Wide`] posts in
@@ -63,14 +60,18 @@ pub struct PlaceEntry {
     pub tags: Tags,
     /// How bad it is.
     pub severity: Severity,
-    /// Where it happens.
-    pub location: Point,
+    /// Where it happens, where it does somewhere.
+    pub location: Option<Point>,
     /// How far from there it reaches, in metres: 0 unless it has an area.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reach_m: f64,
     /// Who wrote it, so that posts of hidden people are passed over here. An entry from before this was told has none.
     #[serde(default)]
     pub author: Option<UserId>,
+    /// From when on it is no longer listed, so that what has expired is passed over here. An entry from before this was told
+    /// has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Happening for PlaceEntry {
@@ -90,11 +91,15 @@ impl Happening for PlaceEntry {
 /// What is known of an area here: it is never farther away than this says.
 impl Region for PlaceEntry {
     fn signed_distance_m(&self, point: Point) -> f64 {
-        self.location.distance_m(point) - self.reach_m
+        self.location.map_or(f64::INFINITY, |location| location.distance_m(point) - self.reach_m)
     }
 
     fn may_touch(&self, cell: &Cell) -> bool {
-        if self.reach_m > 0.0 { cover::may_touch(self, cell) } else { cell.holds(self.location) }
+        if self.reach_m > 0.0 {
+            cover::may_touch(self, cell)
+        } else {
+            self.location.is_some_and(|location| cell.holds(location))
+        }
     }
 }
 
@@ -107,15 +112,24 @@ impl PlaceEntry {
     /// A post's entry.
     #[must_use]
     pub fn of(post: &Post) -> Self {
+        let reach_m =
+            post.location.zip(post.area.as_ref()).map_or(0.0, |(location, area)| area.reach_m(location));
         Self {
             post_id: post.post_id,
             category: post.category.clone(),
             tags: post.tags.clone(),
             severity: post.severity,
             location: post.location,
-            reach_m: post.area.as_ref().map_or(0.0, |area| area.reach_m(post.location)),
+            reach_m,
             author: post.author.as_ref().map(|author| author.user_id),
+            expires_at: post.expires_at,
         }
+    }
+
+    /// Whether it has not expired, as far as is known here.
+    #[must_use]
+    pub fn is_listed(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|expires| expires > now)
     }
 
     /// Whether its author is nobody who is hidden.
@@ -140,18 +154,20 @@ impl PlaceKey {
     /// who looks there for all of them finds few.
     const WIDEST: u8 = 0;
 
-    /// The keys under which a post is stored: five, and some tens where it has an area; never more than 500.
+    /// The keys under which a post is stored: five, and some tens where it has an area, never more than 500; its category and its
+    /// author alone, where it is nowhere.
     #[must_use]
     pub fn of(post: &Post) -> BTreeSet<Self> {
         let author = post.author.as_ref().map(|author| Self::By(author.user_id));
         let mut keys: BTreeSet<_> = author.into_iter().collect();
         keys.insert(Self::Anywhere(post.category.clone()));
         let [finest, .., coarsest] = Self::RESOLUTIONS;
-        let cover = match &post.area {
-            Some(area) => Some(cover::cover(area, coarsest, finest, Self::MOST_CELLS))
+        let cover = match (post.location, &post.area) {
+            (Some(_), Some(area)) => Some(cover::cover(area, coarsest, finest, Self::MOST_CELLS))
                 .filter(|cells| cells.len() <= Self::MOST_OF_THE_COARSEST)
                 .unwrap_or_else(|| cover::cover(area, Self::WIDEST, Self::WIDEST, 1)),
-            None => vec![post.location.cell(finest)],
+            (Some(location), None) => vec![location.cell(finest)],
+            (None, _) => Vec::new(),
         };
         for cell in cover.iter().map(Self::indexed) {
             keys.extend(Self::resolutions_to(&cell).map(|resolution| Self::Cell(cell.ancestor(resolution))));
@@ -235,97 +251,35 @@ impl PlaceKey {
 }
 
 /// The newest posts under several keys, merged: the way from the place index to every list.
-#[derive(Debug)]
-pub struct Newest<'a, I> {
-    index: &'a I,
-    streams: Vec<Stream>,
-    /// How many entries may still be looked at.
-    budget: usize,
-    last: Option<PostId>,
-}
+pub type Newest<'a, I> = Merged<ByPlace<'a, I>>;
 
+/// The place index, in its order.
 #[derive(Debug)]
-struct Stream {
-    key: PlaceKey,
-    before: Option<PostId>,
-    read: VecDeque<PlaceEntry>,
-    /// How many entries were read at once the last time.
-    chunk: usize,
-    ended: bool,
-}
-
-/// What [`Newest`] found.
-#[derive(Debug)]
-pub struct Found {
-    /// The entries that were wanted, the newest first.
-    pub entries: Vec<PlaceEntry>,
-    /// The last entry that was looked at, wanted or not, if there may be more after it.
-    pub more_after: Option<PostId>,
-}
+pub struct ByPlace<'a, I>(&'a I);
 
 impl<'a, I: PlaceIndex> Newest<'a, I> {
-    /// How many entries one list looks at, wanted or not: what is read of them in a second or two.
-    const BUDGET: usize = 50_000;
-    /// How many entries are read at once under a key, at first; twice as many each time, as long as little is wanted.
-    const FIRST_CHUNKS: RangeInclusive<usize> = 10..=100;
-    /// How many are at most: some 250 KiB.
-    const MOST_IN_CHUNK: usize = 1_000;
-    const CONCURRENT_READS: usize = 16;
-
     /// Begins after `before`.
     pub fn new(index: &'a I, keys: BTreeSet<PlaceKey>, before: Option<PostId>) -> Self {
-        let streams: Vec<_> = keys
-            .into_iter()
-            .map(|key| Stream { key, before, read: VecDeque::new(), chunk: 0, ended: false })
-            .collect();
-        Self { index, streams, budget: Self::BUDGET, last: before }
+        Self::under(ByPlace(index), keys, before.map(Reverse))
+    }
+}
+
+impl<I: PlaceIndex> Ordered for ByPlace<'_, I> {
+    type Key = PlaceKey;
+    type Entry = PlaceEntry;
+    type Position = Reverse<PostId>;
+
+    async fn read(
+        &self,
+        key: &PlaceKey,
+        before: Option<Reverse<PostId>>,
+        limit: usize,
+    ) -> Result<Vec<PlaceEntry>> {
+        self.0.newest(key, before.map(|Reverse(id)| id), limit).await
     }
 
-    /// The next `count` entries that are wanted, or fewer at the end, or when the budget is spent.
-    pub async fn take(&mut self, count: usize, wanted: impl Fn(&PlaceEntry) -> bool) -> Result<Found> {
-        let mut entries = Vec::new();
-        while entries.len() < count && !self.is_spent() {
-            self.refill(count).await?;
-            let newest =
-                self.streams.iter_mut().max_by_key(|stream| stream.read.front().map(|entry| entry.post_id));
-            let Some(entry) = newest.and_then(|stream| stream.read.pop_front()) else {
-                return Ok(Found { entries, more_after: None });
-            };
-            self.budget -= 1;
-            // A post can stand under two of the keys: then it comes twice in a row.
-            let again = self.last == Some(entry.post_id);
-            self.last = Some(entry.post_id);
-            if !again && wanted(&entry) {
-                entries.push(entry);
-            }
-        }
-        Ok(Found { entries, more_after: self.last })
-    }
-
-    /// Whether it has looked at as many entries as one list may.
-    #[must_use]
-    pub const fn is_spent(&self) -> bool {
-        self.budget == 0
-    }
-
-    /// Reads on wherever the next entry is not known: little under each of many keys, since most of it is not looked at.
-    async fn refill(&mut self, count: usize) -> Result<()> {
-        let fair = Self::BUDGET / self.streams.len().max(1);
-        let first = count.min(fair).clamp(*Self::FIRST_CHUNKS.start(), *Self::FIRST_CHUNKS.end());
-        let index = self.index;
-        let dry = self.streams.iter_mut().filter(|stream| stream.read.is_empty() && !stream.ended);
-        stream::iter(dry)
-            .map(|stream| async move {
-                stream.chunk = (2 * stream.chunk).clamp(first, Self::MOST_IN_CHUNK);
-                let entries = index.newest(&stream.key, stream.before, stream.chunk).await?;
-                stream.ended = entries.len() < stream.chunk;
-                stream.before = entries.last().map(|entry| entry.post_id).or(stream.before);
-                stream.read = entries.into();
-                Ok::<_, Error>(())
-            })
-            .buffer_unordered(Self::CONCURRENT_READS)
-            .try_collect()
-            .await
+    fn position(entry: &PlaceEntry) -> Reverse<PostId> {
+        Reverse(entry.post_id)
     }
 }
 
@@ -336,7 +290,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{area::tests::areas, audience::tests::post, place::tests::destination};
+    use crate::{area::tests::areas, audience::tests::post, place::tests::destination, time};
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written_when_every_post_was_somewhere() {
+        let id = PostId::new(time::now());
+        let old = serde_json::json!({
+            "post_id": id, "category": "fire", "tags": ["smoke"], "severity": "severe",
+            "location": {"lat": 60.4, "lon": 5.3},
+        });
+        let entry: PlaceEntry = serde_json::from_value(old).unwrap();
+        let here = Point::new(60.4, 5.3).unwrap();
+        let circle = Circle::new(here, 100.0).unwrap();
+        assert_eq!((entry.post_id, entry.location), (id, Some(here)));
+        assert!(entry.meets(&circle) && entry.may_touch(&here.cell(7)));
+        assert!(entry.is_listed(Timestamp::MAX));
+        let nowhere = PlaceEntry { location: None, ..entry };
+        assert!(!nowhere.meets(&circle) && !nowhere.may_touch(&here.cell(0)));
+        let json = serde_json::to_string(&nowhere).unwrap();
+        assert_eq!(serde_json::from_str::<PlaceEntry>(&json).unwrap(), nowhere);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use url::Url;
 
 use crate::{
     Refusal,
@@ -36,9 +37,9 @@ pub struct Post {
     pub tags: Tags,
     /// How bad it is.
     pub severity: Severity,
-    /// Where it happens.
-    pub location: Point,
-    /// All of where it happens, if that is more than a point.
+    /// Where it happens; none where a feed names no place that we know.
+    pub location: Option<Point>,
+    /// All of where it happens, if that is more than a point. Without a location it says nothing.
     pub area: Option<Area>,
     /// Who wrote it; none for what feeds and partners send, and where its author has left.
     pub author: Option<Author>,
@@ -54,36 +55,45 @@ pub struct Post {
     pub ends_at: Option<Timestamp>,
     /// From when on it is no longer listed.
     pub expires_at: Option<Timestamp>,
+    /// What it costs at least, in the currency of who sells it, which is not named.
+    pub min_price: Option<f64>,
+    /// What it costs at most.
+    pub max_price: Option<f64>,
+    /// Where there is more to read.
+    pub link: Option<Url>,
     /// How many others see it too.
     pub confirmations: u32,
     /// Whether it is withheld until a moderator has looked at it: others have flagged it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withheld: bool,
+    /// Whether it is told in timelines alone, and no phone rings for it: it came with many others at once, or when it was over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
     /// How often it has changed: of two forms of a post, the one with more is the newer.
     #[serde(default)]
     pub revision: u32,
 }
 
+impl Post {
+    /// Where it happens: in its area, or at its point; or nowhere that is known.
+    fn region(&self) -> Option<&dyn Region> {
+        let location = self.location.as_ref()?;
+        Some(self.area.as_ref().map_or(location as &dyn Region, |area| area))
+    }
+}
+
+/// What is nowhere is farther from everything than anything else, and meets nothing.
 impl Region for Post {
     fn signed_distance_m(&self, point: Point) -> f64 {
-        match &self.area {
-            Some(area) => area.signed_distance_m(point),
-            None => self.location.distance_m(point),
-        }
+        self.region().map_or(f64::INFINITY, |region| region.signed_distance_m(point))
     }
 
     fn meets(&self, circle: &Circle) -> bool {
-        match &self.area {
-            Some(area) => area.meets(circle),
-            None => circle.contains(self.location),
-        }
+        self.region().is_some_and(|region| region.meets(circle))
     }
 
     fn may_touch(&self, cell: &Cell) -> bool {
-        match &self.area {
-            Some(area) => area.may_touch(cell),
-            None => cell.holds(self.location),
-        }
+        self.region().is_some_and(|region| region.may_touch(cell))
     }
 }
 
@@ -213,7 +223,16 @@ impl fmt::Display for Tag {
     }
 }
 
-/// Up to ten tags, each once.
+/// What an event costs, in the currency of who sells it, which is not named.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prices {
+    /// The cheapest place.
+    pub min: f64,
+    /// The dearest.
+    pub max: f64,
+}
+
+/// Up to 200 tags, each once: an alert names the code of each county that it is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeSet<Tag>", into = "BTreeSet<Tag>")]
 pub struct Tags(BTreeSet<Tag>);
@@ -222,10 +241,10 @@ impl TryFrom<BTreeSet<Tag>> for Tags {
     type Error = Invalid;
 
     fn try_from(tags: BTreeSet<Tag>) -> Result<Self, Invalid> {
-        if tags.len() <= Self::MOST {
+        if tags.len() <= Self::MOST_OF_A_FEED {
             Ok(Self(tags))
         } else {
-            Err(Invalid::new("too_many", format!("must have at most {} items", Self::MOST)))
+            Err(Invalid::new("too_many", format!("must have at most {} items", Self::MOST_OF_A_FEED)))
         }
     }
 }
@@ -237,8 +256,10 @@ impl From<Tags> for BTreeSet<Tag> {
 }
 
 impl Tags {
-    /// The most that a post or a subscription has.
+    /// The most that a person names, of a post or in a subscription.
     pub const MOST: usize = 10;
+    /// The most that there are: those of a post that a feed has.
+    pub const MOST_OF_A_FEED: usize = 200;
 
     /// These tags, each once.
     pub fn new(tags: impl IntoIterator<Item = Tag>) -> Self {
@@ -356,7 +377,7 @@ impl NewPost {
             category: self.category,
             tags: self.tags,
             severity: self.severity,
-            location: self.location,
+            location: Some(self.location),
             area: self.area,
             author: Some(author),
             source: None,
@@ -365,8 +386,12 @@ impl NewPost {
             starts_at: self.starts_at,
             ends_at: self.ends_at,
             expires_at: self.expires_at,
+            min_price: None,
+            max_price: None,
+            link: None,
             confirmations: 0,
             withheld: false,
+            quiet: false,
             revision: 0,
         }
     }
@@ -428,5 +453,57 @@ mod tests {
         let again: Post = serde_json::from_str(&serde_json::to_string(&post).unwrap()).unwrap();
         assert_eq!(again, post);
         assert_eq!(post.created_at, now);
+        // As it was written before prices, links, and posts that are nowhere.
+        let mut old = serde_json::to_value(&post).unwrap();
+        for name in ["min_price", "max_price", "link"] {
+            assert_eq!(old.as_object_mut().unwrap().remove(name), Some(Value::Null));
+        }
+        assert_eq!(serde_json::from_value::<Post>(old).unwrap(), post);
+        let many = (0..200).map(|code| format!("same:{code:06}").parse().unwrap());
+        let link = Some("https://met.example.org/1".parse().unwrap());
+        let of_a_feed = Post { location: None, tags: Tags::new(many), min_price: Some(15.5), link, ..post };
+        let mut json = serde_json::to_value(&of_a_feed).unwrap();
+        assert_eq!((&json["location"], &json["link"]), (&Value::Null, &json!("https://met.example.org/1")));
+        assert_eq!(serde_json::from_value::<Post>(json.clone()).unwrap(), of_a_feed);
+        json["tags"].as_array_mut().unwrap().push("one-more".into());
+        assert!(serde_json::from_value::<Post>(json).is_err());
+    }
+
+    #[test]
+    fn what_a_person_posts_is_somewhere_and_has_ten_tags_and_no_price() {
+        let body = json!({"title": "Smoke", "category": "fire", "location": {"lat": 60.4, "lon": 5.3}});
+        let refused = |name: &str, value: Value| {
+            let mut body = body.clone();
+            if value.is_null() {
+                body.as_object_mut().unwrap().remove(name);
+            } else {
+                body[name] = value;
+            }
+            let refusal = NewPost::from_json(&body, time::now()).unwrap_err();
+            refusal.errors.into_iter().map(|error| (error.pointer, error.code)).collect::<Vec<_>>()
+        };
+        assert_eq!(refused("location", Value::Null), [("/location".to_owned(), "required")]);
+        let eleven: Vec<_> = (0..11).map(|number| format!("t{number}")).collect();
+        assert_eq!(refused("tags", json!(eleven)), [("/tags".to_owned(), "too_many")]);
+        for name in ["min_price", "max_price", "link"] {
+            assert_eq!(refused(name, json!(5)), [(format!("/{name}"), "unknown_field")]);
+        }
+    }
+
+    #[test]
+    fn what_is_nowhere_is_in_no_circle_whatever_its_area() {
+        let body = json!({
+            "title": "Smoke", "category": "fire", "location": {"lat": 60.4, "lon": 5.3},
+            "area": {"circles": [{"lat": 60.4, "lon": 5.3, "radius_m": 500}]},
+        });
+        let now = time::now();
+        let author = Author { user_id: UserId::new(now), username: "ada".into() };
+        let somewhere = NewPost::from_json(&body, now).unwrap().into_post(PostId::new(now), author);
+        let here = somewhere.location.unwrap();
+        let circle = Circle::new(here, 100_000.0).unwrap();
+        let nowhere = Post { location: None, ..somewhere.clone() };
+        assert!(somewhere.meets(&circle) && somewhere.may_touch(&here.cell(8)));
+        assert!(!nowhere.meets(&circle) && !nowhere.may_touch(&here.cell(0)));
+        assert!(nowhere.signed_distance_m(here).is_infinite());
     }
 }

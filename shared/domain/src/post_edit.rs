@@ -10,14 +10,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::{
     area::Area,
     category::CategoryName,
     ids::{EditId, PostId},
     place::Point,
-    post::{Author, Post, PostKind, PostStatus, Severity, Tags},
-    time::Timestamp,
+    post::{Author, Post, PostKind, PostStatus, Prices, Severity, Tags},
+    time::{self, Timestamp},
 };
 
 /// What happened to a post at an instant: some of its fields took other values.
@@ -44,7 +45,7 @@ pub enum FieldChange {
     Category(CategoryName),
     Tags(Tags),
     Severity(Severity),
-    Location(Point),
+    Location(Option<Point>),
     Area(Option<Area>),
     StartsAt(Option<Timestamp>),
     EndsAt(Option<Timestamp>),
@@ -53,6 +54,9 @@ pub enum FieldChange {
     Author(Option<Author>),
     Confirmations(u32),
     Withheld(bool),
+    /// `min_price` and `max_price`.
+    Prices(Option<Prices>),
+    Link(Option<Url>),
 }
 
 /// Which field it is. What is stored of edits names them, so no name changes.
@@ -74,6 +78,8 @@ pub enum Field {
     Author,
     Confirmations,
     Withheld,
+    Prices,
+    Link,
 }
 
 impl FieldChange {
@@ -95,6 +101,8 @@ impl FieldChange {
             Self::Author(_) => Field::Author,
             Self::Confirmations(_) => Field::Confirmations,
             Self::Withheld(_) => Field::Withheld,
+            Self::Prices(_) => Field::Prices,
+            Self::Link(_) => Field::Link,
         }
     }
 
@@ -103,7 +111,7 @@ impl FieldChange {
         !matches!(self, Self::Confirmations(_) | Self::Withheld(_))
     }
 
-    fn put(&self, post: &mut Post) {
+    pub(crate) fn put(&self, post: &mut Post) {
         match self.clone() {
             Self::Title(title) => post.title = title,
             Self::Body(body) => post.body = body,
@@ -114,7 +122,8 @@ impl FieldChange {
             Self::Area(area) => post.area = area,
             Self::StartsAt(starts_at) => {
                 post.starts_at = starts_at;
-                if post.kind != PostKind::Alert {
+                // What a feed has is what it says that it is.
+                if post.source.is_none() {
                     post.kind = PostKind::of_a_person(starts_at);
                 }
             }
@@ -124,6 +133,10 @@ impl FieldChange {
             Self::Author(author) => post.author = author,
             Self::Confirmations(confirmations) => post.confirmations = confirmations,
             Self::Withheld(withheld) => post.withheld = withheld,
+            Self::Prices(prices) => {
+                (post.min_price, post.max_price) = prices.map(|Prices { min, max }| (min, max)).unzip();
+            }
+            Self::Link(link) => post.link = link,
         }
     }
 }
@@ -133,7 +146,7 @@ impl Edit {
     #[must_use]
     pub fn new(post: &Post, changes: Vec<FieldChange>, now: Timestamp) -> Self {
         // Where clocks differ, an edit must not be before what its maker has seen.
-        let seen = post.updated_at.checked_add(jiff::SignedDuration::from_millis(1)).unwrap_or(now);
+        let seen = time::just_after(post.updated_at);
         let raised = changes.iter().find_map(|change| match change {
             FieldChange::Severity(severity) if *severity > post.severity => Some(post.severity),
             _ => None,
@@ -155,10 +168,24 @@ impl Edit {
         self.changes.iter().any(|change| moves(change.field()))
     }
 
-    /// Whether it changes what the place index knows of the post ([`crate::place_index::PlaceEntry`]).
+    /// Whether it may bring the post into timelines in which it is not: other people's subscriptions may match it, or it had
+    /// expired and has not any more.
+    #[must_use]
+    pub fn enters_timelines(&self) -> bool {
+        let is_listed_longer = |change: &FieldChange| match change {
+            FieldChange::ExpiresAt(expires) => expires.is_none_or(|expires| expires > self.time()),
+            _ => false,
+        };
+        self.moves_audience() || self.changes.iter().any(is_listed_longer)
+    }
+
+    /// Whether it changes what the indexes know of the post ([`crate::place_index::PlaceEntry`],
+    /// [`crate::event_index::EventEntry`]).
     #[must_use]
     pub fn moves_entries(&self) -> bool {
-        self.moves_audience() || self.changes.iter().any(|change| change.field() == Field::Author)
+        use Field::{Author, EndsAt, ExpiresAt, StartsAt};
+        let moves = |field| matches!(field, Author | StartsAt | EndsAt | ExpiresAt);
+        self.moves_audience() || self.changes.iter().any(|change| moves(change.field()))
     }
 
     /// The status that it gives the post, if it gives it one.
@@ -312,8 +339,38 @@ mod tests {
         let event =
             Edit::new(&post, vec![FieldChange::StartsAt(starts_at)], post.created_at).applied_to(post);
         assert_eq!((event.kind, event.revision), (PostKind::Event, 1));
+        let of_a_feed = Post { source: Some("a feed".to_owned()), ..event.clone() };
+        let never = Edit::new(&of_a_feed, vec![FieldChange::StartsAt(None)], time::now());
+        assert_eq!(never.applied_to(of_a_feed).kind, PostKind::Event);
         let counted = vec![FieldChange::Confirmations(3), FieldChange::Withheld(true)];
         let counted = Edit::new(&event, counted, time::now()).applied_to(event.clone());
         assert_eq!((counted.updated_at, counted.confirmations), (event.updated_at, 3));
+    }
+
+    #[test]
+    fn a_place_prices_and_a_link_come_and_go_and_a_place_is_read_as_it_was_written() {
+        let post = post();
+        let old = serde_json::json!({"location": {"lat": 1.5, "lon": 2.0}});
+        let here = FieldChange::Location(Some(Point::new(1.5, 2.0).unwrap()));
+        assert_eq!(serde_json::from_value::<FieldChange>(old.clone()).unwrap(), here);
+        assert_eq!(serde_json::to_value(&here).unwrap(), old);
+        let prices = FieldChange::Prices(Some(Prices { min: 15.5, max: 20.0 }));
+        let link = FieldChange::Link(Some("https://met.example.org/1".parse().unwrap()));
+        let changes = vec![FieldChange::Location(None), prices, link];
+        for change in &changes {
+            let json = serde_json::to_string(change).unwrap();
+            assert_eq!(serde_json::from_str::<FieldChange>(&json).unwrap(), *change);
+        }
+        let edited = Edit::new(&post, changes, time::now()).applied_to(post);
+        assert_eq!(
+            (edited.location, edited.min_price, edited.max_price, edited.link.is_some()),
+            (None, Some(15.5), Some(20.0), true)
+        );
+        let gone = vec![here, FieldChange::Prices(None), FieldChange::Link(None)];
+        let gone = Edit::new(&edited, gone, time::now()).applied_to(edited);
+        assert_eq!(
+            (gone.location.is_some(), gone.min_price, gone.max_price, gone.link),
+            (true, None, None, None)
+        );
     }
 }

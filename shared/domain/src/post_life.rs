@@ -74,10 +74,13 @@ impl PostPatch {
             let invalid = Invalid::new("out_of_range", "must be after starts_at, or after it was posted");
             return Err(Refusal::invalid(vec![invalid.at("/ends_at")]));
         }
-        let (area, location) =
-            (self.area.clone().apply(post.area.clone()), self.location.unwrap_or(post.location));
+        let (area, location) = (self.area.clone().apply(post.area.clone()), self.location.or(post.location));
         let is_elsewhere = (&area, location) != (&post.area, post.location);
         if let Some(area) = area.as_ref().filter(|_| is_elsewhere) {
+            let Some(location) = location else {
+                let invalid = Invalid::new("required", "is required with an area");
+                return Err(Refusal::invalid(vec![invalid.at("/location")]));
+            };
             let reached = area.within_reach(location);
             reached.map_err(|invalid| Refusal::invalid(vec![invalid.at("/area")]))?;
         }
@@ -87,7 +90,7 @@ impl PostPatch {
             self.category.map(FieldChange::Category),
             self.tags.map(FieldChange::Tags),
             self.severity.map(FieldChange::Severity),
-            self.location.map(FieldChange::Location),
+            self.location.map(|location| FieldChange::Location(Some(location))),
             self.area.asked().map(FieldChange::Area),
             self.starts_at.asked().map(FieldChange::StartsAt),
             self.ends_at.asked().map(FieldChange::EndsAt),

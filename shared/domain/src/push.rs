@@ -49,7 +49,7 @@ pub struct PushJob {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum News {
-    /// The post is there.
+    /// The post is there, for somebody who has not heard of it.
     Posted,
     /// It is worse than it was: as bad as this.
     Raised(Severity),
@@ -60,17 +60,19 @@ pub enum News {
 }
 
 impl News {
-    /// What an edit is to those who follow the post, if it is anything that phones ring for.
+    /// What an edit is to those who follow the post as it is after it, if it is anything that phones ring for. What a feed
+    /// issues may be issued to others later: they have not heard of it.
     #[must_use]
-    pub fn of(edit: &Edit) -> Option<Self> {
+    pub fn of(edit: &Edit, post: &Post) -> Option<Self> {
         let raised = edit.changes.iter().find_map(|change| match change {
             FieldChange::Severity(severity) if edit.raised_from.is_some() => Some(Self::Raised(*severity)),
             _ => None,
         });
+        let is_issued_to_others = edit.moves_audience() && post.source.is_some() && !post.quiet;
         match edit.status() {
             Some(PostStatus::Resolved) => Some(Self::Resolved),
             Some(PostStatus::Cancelled) => Some(Self::Cancelled),
-            Some(PostStatus::Active) | None => raised,
+            Some(PostStatus::Active) | None => raised.or(is_issued_to_others.then_some(Self::Posted)),
         }
     }
 

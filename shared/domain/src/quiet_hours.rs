@@ -74,6 +74,19 @@ impl ZoneName {
     pub fn as_str(&self) -> &str {
         self.0.iana_name().unwrap_or("UTC")
     }
+
+    /// The zone.
+    #[must_use]
+    pub const fn time_zone(&self) -> &TimeZone {
+        &self.0
+    }
+}
+
+/// UTC.
+impl Default for ZoneName {
+    fn default() -> Self {
+        Self(TimeZone::UTC)
+    }
 }
 
 impl FromStr for ZoneName {

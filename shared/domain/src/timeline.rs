@@ -4,7 +4,7 @@
 //! place index); the cache only hastens it. So a timeline that is not cached is rebuilt when it is read, and only
 //! timelines that are cached are written to: a person who has not looked for a day costs nothing.
 //!
-//! A cached timeline knows its *floor*: it holds every matching post that is newer. Below the floor the storage serves,
+//! A cached timeline knows its *floor*: it holds every matching post that is newer, and has not expired. Below the floor the storage serves,
 //! with the same cursor. While a timeline is rebuilt its floor is at the end of time: it holds what is loaded meanwhile,
 //! and promises nothing.
 //!
@@ -19,6 +19,7 @@
 //! ([`crate::large_audience`]).
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashMap, HashSet},
     future::{Future, ready},
 };
@@ -304,15 +305,16 @@ where
         let subscriptions = self.subscriptions.of(owner).await?;
         let mut newest = Newest::new(self.index, place_keys(&subscriptions), last);
         loop {
-            let wanted =
-                |entry: &PlaceEntry| entry.is_shown(hidden) && because(&subscriptions, entry).is_some();
+            let wanted = |entry: &PlaceEntry| {
+                entry.is_listed(now) && entry.is_shown(hidden) && because(&subscriptions, entry).is_some()
+            };
             let found = newest.take(limit.and_one() - items.len(), wanted).await?;
             let ids: Vec<_> = found.entries.iter().map(|entry| entry.post_id).collect();
             let posts = posts::read(self.cache, self.posts, &ids).await?;
             items.extend(posts.iter().filter_map(|post| item(&subscriptions, post, hidden, now)));
             let full = items.len() > limit.get();
             match found.more_after {
-                Some(last) if !full && newest.is_spent() => {
+                Some(Reverse(last)) if !full && newest.is_spent() => {
                     return Ok(Page { items, next_cursor: Some(Cursor(last).encode(scope(owner))) });
                 }
                 Some(_) if !full => {}
@@ -347,7 +349,8 @@ where
         let large = known.iter().filter(|large| large.is_remembered(now) && keys.contains(&large.key));
         let large = large.map(|large| large.key.clone()).collect();
         let sources = Sources { subscriptions, large };
-        let wanted = |entry: &PlaceEntry| because(&sources.subscriptions, entry).is_some();
+        let wanted =
+            |entry: &PlaceEntry| entry.is_listed(now) && because(&sources.subscriptions, entry).is_some();
         let (posts, floor) = self.newest(place_keys(&sources.subscriptions), wanted).await?;
         self.timelines.finish_rebuild(&owner, rebuild, &posts, floor, &sources).await?;
         Ok(Some(sources))
@@ -363,7 +366,9 @@ where
     async fn rebuild_key(&self, key: &AudienceKey) -> Result<bool> {
         let owner = Owner::Key(key.clone());
         let Some(rebuild) = self.timelines.begin_rebuild(&owner).await? else { return Ok(false) };
-        let (posts, floor) = self.newest(PlaceKey::around(key), |entry| key.finds(entry)).await?;
+        let now = time::now();
+        let wanted = |entry: &PlaceEntry| entry.is_listed(now) && key.finds(entry);
+        let (posts, floor) = self.newest(PlaceKey::around(key), wanted).await?;
         self.timelines.finish_rebuild(&owner, rebuild, &posts, floor, &Sources::default()).await?;
         Ok(true)
     }
@@ -376,7 +381,7 @@ where
     ) -> Result<(Vec<PostId>, Timestamp)> {
         let found = Newest::new(self.index, keys, None).take(CAPACITY, wanted).await?;
         let posts = found.entries.iter().map(|entry| entry.post_id).collect();
-        Ok((posts, found.more_after.map_or(WHOLE, PostId::time)))
+        Ok((posts, found.more_after.map_or(WHOLE, |Reverse(last)| last.time())))
     }
 }
 

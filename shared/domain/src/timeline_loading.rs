@@ -128,14 +128,14 @@ where
     }
 
     /// Edits the post at hand, which is all that those need who have it in their timeline; answers it where it may be
-    /// others' as well now.
+    /// in others as well now.
     async fn edit(&self, edit: &Edit) -> Result<Option<Post>> {
         let Some(post) = self.posts.edit(edit).await? else {
             self.cache.remove(edit.post_id).await?;
             return Ok(None);
         };
         self.cache.replace(&post).await?;
-        Ok(edit.moves_audience().then_some(post))
+        Ok(edit.enters_timelines().then_some(post))
     }
 
     /// The next part of a post's audience, and what is left after it. What is under a large key goes to the key's own

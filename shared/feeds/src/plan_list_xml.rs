@@ -14,16 +14,17 @@
 //! Others say `eventList`, `base_event` and `event`. What is not sold online is not shown. A plan's id is one only within its
 //! base plan. Times have no zone: they are of the feed's.
 
-use jiff::civil::DateTime;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use tocsin_domain::{
-    feed_item::{BadEntry, Entry, Item, Prices, Reading},
-    post::PostKind,
-    time::Timestamp,
+    feed_item::{BadEntry, Entry, Item, Reading},
+    post::{PostKind, Prices},
 };
 
 use crate::{
-    Adapter, Context, MOST_ENTRIES, NotThisFormat,
-    xml::{self, Element},
+    Adapter, Context, MOST_ENTRIES, MOST_OF_ENTRY, NotThisFormat,
+    times::instant,
+    xml::{self, Element, TOO_LARGE},
 };
 
 pub(crate) struct PlanListXml;
@@ -42,12 +43,12 @@ const DIALECTS: [Dialect; 2] = [
 
 impl Adapter for PlanListXml {
     fn read(&self, document: &[u8], context: &Context<'_>) -> Result<Reading, NotThisFormat> {
-        let mut reading = Reading::default();
+        let mut list = List::default();
         let mut seen = 0;
         let root = xml::each(document, &DIALECTS.map(|dialect| dialect.base), |base| {
             seen += 1;
             if seen <= MOST_ENTRIES {
-                read_base(&base, context, &mut reading);
+                list.read_base(&base, context);
             }
         })?;
         if !DIALECTS.iter().any(|dialect| dialect.list == root.name) {
@@ -55,47 +56,90 @@ impl Adapter for PlanListXml {
         }
         if seen > MOST_ENTRIES {
             let reason = format!("only the first {MOST_ENTRIES} of {seen} are read");
-            reading.bad.push(BadEntry { entry: root.name, reason });
+            list.reading.bad.push(BadEntry { entry: root.name, reason });
         }
-        Ok(reading)
+        Ok(list.reading)
     }
 }
 
-/// Reads all plans of a base plan.
-fn read_base(base: &Element, context: &Context<'_>, reading: &mut Reading) {
-    let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.base == base.name) else { return };
-    if base.attribute("sell_mode") != Some("online") {
-        return;
-    }
-    let id = id_of(base, dialect.base);
-    let name = |id: Option<&str>| format!("{} {}", dialect.base, id.unwrap_or("without an id"));
-    let mut bad = |entry, reason: String| reading.bad.push(BadEntry { entry, reason });
-    let Some(id) = id else { return bad(name(None), "has no id".to_owned()) };
-    let Some(title) = base.attribute("title").filter(|title| !title.trim().is_empty()) else {
-        return bad(name(Some(id)), "has no title".to_owned());
-    };
-    let mut items: Vec<Item> = Vec::new();
-    for plan in base.all(dialect.item) {
-        let place = || {
-            format!("{} › {} {}", name(Some(id)), dialect.item, id_of(plan, dialect.item).unwrap_or_default())
+/// What was read so far.
+#[derive(Default)]
+struct List {
+    reading: Reading,
+    /// Where the entries are, by their ids: some list a base plan again, with more of its plans.
+    entries: HashMap<String, usize>,
+    /// The plans, by their base plans' ids and their own.
+    plans: HashSet<(usize, String)>,
+}
+
+impl List {
+    /// Reads all plans of a base plan.
+    fn read_base(&mut self, base: &Element, context: &Context<'_>) {
+        let Some(dialect) = DIALECTS.iter().find(|dialect| dialect.base == base.name) else { return };
+        if base.attribute("sell_mode") != Some("online") {
+            return;
+        }
+        let id = id_of(base, dialect.base);
+        let name = |id: Option<&str>| format!("{} {}", dialect.base, id.unwrap_or("without an id"));
+        let Self { reading: Reading { entries, bad, .. }, .. } = self;
+        let mut bad = |entry, reason: String| bad.push(BadEntry { entry, reason });
+        let Some(id) = id else { return bad(name(None), "has no id".to_owned()) };
+        let Some(title) = base.attribute("title").filter(|title| !title.trim().is_empty()) else {
+            return bad(name(Some(id)), "has no title".to_owned());
         };
-        match read_plan(title, plan, dialect, context) {
-            Ok(item) if items.iter().any(|other| other.sub_id == item.sub_id) => {
-                bad(place(), "is there twice".to_owned());
+        let index = *self.entries.entry(id.to_owned()).or_insert(entries.len());
+        if index == entries.len() {
+            let (aliases, items) = (BTreeSet::new(), Vec::new());
+            entries.push(Entry { id: id.to_owned(), aliases, message: None, items });
+        }
+        let mut left_out = 0;
+        for plan in base.all(dialect.item) {
+            let place = || {
+                let own = id_of(plan, dialect.item).unwrap_or_default();
+                format!("{} › {} {own}", name(Some(id)), dialect.item)
+            };
+            match read_plan(title, plan, dialect, context) {
+                Ok((plan_id, _)) if self.plans.contains(&(index, plan_id.clone())) => {
+                    bad(place(), "is there twice".to_owned());
+                }
+                Ok(_) if entries[index].items.len() == MOST_OF_ENTRY => left_out += 1,
+                Ok((plan_id, item)) => {
+                    self.plans.insert((index, plan_id));
+                    entries[index].items.push(item);
+                }
+                Err(reason) => bad(place(), reason),
             }
-            Ok(item) => items.push(item),
-            Err(reason) => bad(place(), reason),
+        }
+        if base.is_cut {
+            bad(name(Some(id)), TOO_LARGE.to_owned());
+        }
+        if left_out > 0 {
+            let reason = format!("{left_out} of it are left out, since it has more than {MOST_OF_ENTRY}");
+            bad(name(Some(id)), reason);
         }
     }
-    reading.entries.push(Entry { id: id.to_owned(), message: None, items });
 }
 
-fn read_plan(title: &str, plan: &Element, dialect: &Dialect, context: &Context<'_>) -> Result<Item, String> {
+/// The highest price, in whatever currency.
+const MOST_PRICE: f64 = 1e9;
+/// The most zones that are named of a plan.
+const MOST_ZONES: usize = 200;
+
+/// A plan, with its id.
+fn read_plan(
+    title: &str,
+    plan: &Element,
+    dialect: &Dialect,
+    context: &Context<'_>,
+) -> Result<(String, Item), String> {
     let sub_id = id_of(plan, dialect.item).ok_or("has no id")?;
+    if plan.is_cut {
+        return Err(TOO_LARGE.to_owned());
+    }
     let time = |name: &str| {
         let name = format!("{}_{name}_date", dialect.item);
         let text = plan.attribute(&name).ok_or_else(|| format!("has no {name}"))?;
-        instant(text, context).ok_or_else(|| format!("{name} is no time: {text:?}"))
+        instant(text, context).map_err(|reason| format!("{name} {reason}"))
     };
     let (starts_at, ends_at) = (time("start")?, time("end")?);
     if ends_at < starts_at {
@@ -108,18 +152,18 @@ fn read_plan(title: &str, plan: &Element, dialect: &Dialect, context: &Context<'
             .trim()
             .parse()
             .ok()
-            .filter(|price: &f64| price.is_finite() && *price >= 0.0)
+            .filter(|price| (0.0..=MOST_PRICE).contains(price))
             .ok_or_else(|| format!("a zone's price is no amount: {price:?}"))?;
         prices.push(amount);
         let line = format!("{}: {amount:.2}", zone.attribute("name").unwrap_or_default().trim());
-        if !zones.contains(&line) {
+        if zones.len() < MOST_ZONES && !zones.contains(&line) {
             zones.push(line);
         }
     }
     let is_sold_out = plan.attribute("sold_out").is_some_and(|text| text.eq_ignore_ascii_case("true"));
     let sold_out = is_sold_out.then(|| "Sold out.".to_owned());
     let body: Vec<String> = sold_out.into_iter().chain(zones).collect();
-    Ok(Item {
+    let item = Item {
         sub_id: Some(sub_id.to_owned()),
         starts_at: Some(starts_at),
         // Some write the beginning once more where the end is not known.
@@ -131,24 +175,19 @@ fn read_plan(title: &str, plan: &Element, dialect: &Dialect, context: &Context<'
             .zip(prices.into_iter().reduce(f64::max))
             .map(|(min, max)| Prices { min, max }),
         ..Item::new(PostKind::Event, title).with_body(&body.join("\n"))
-    })
+    };
+    Ok((sub_id.to_owned(), item))
 }
 
 fn id_of<'a>(element: &'a Element, name: &str) -> Option<&'a str> {
     element.attribute(&format!("{name}_id")).map(str::trim).filter(|id| !id.is_empty())
 }
 
-/// An instant, with or without its zone.
-fn instant(text: &str, context: &Context<'_>) -> Option<Timestamp> {
-    let text = text.trim();
-    text.parse().ok().or_else(|| {
-        let local: DateTime = text.parse().ok()?;
-        Some(local.to_zoned(context.time_zone.clone()).ok()?.timestamp())
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tocsin_domain::feed::Format;
+
     use super::*;
     use crate::testing;
 
@@ -242,6 +281,28 @@ mod tests {
                 "base_plan 3: has no title",
             ]
         );
+    }
+
+    #[test]
+    fn a_base_plan_that_is_listed_again_is_one_with_the_plans_of_both() {
+        let base = |plan: &str| {
+            format!(
+                r#"<base_plan base_plan_id="1" sell_mode="online" title="A">
+                <plan plan_id="{plan}" plan_start_date="2026-12-03T21:00:00" plan_end_date="2026-12-03T22:00:00"/></base_plan>"#
+            )
+        };
+        let reading = read(&format!("<planList>{}</planList>", ["1", "2", "1"].map(base).concat()));
+        let [entry] = &reading.entries[..] else { panic!("{reading:?}") };
+        let plans: Vec<_> = entry.items.iter().filter_map(|item| item.sub_id.as_deref()).collect();
+        assert_eq!((plans, reading.bad.len()), (vec!["1", "2"], 1));
+        assert_eq!(reading.bad[0].reason, "is there twice");
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_borne(document in testing::damaged(Format::PlanListXml)) {
+            let _ = testing::read(&PlanListXml, &document);
+        }
     }
 
     #[test]

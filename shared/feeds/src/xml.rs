@@ -11,8 +11,12 @@ use quick_xml::{
 
 use crate::{MOST_DEPTH, NotThisFormat};
 
-/// The most attributes, and the most children, of what is read of one element of interest.
+/// The most attributes and elements that are read of one element of interest.
 const MOST_PARTS: usize = 50_000;
+/// The most attributes of any one: each is compared with all before it.
+const MOST_ATTRIBUTES: usize = 1_000;
+/// What is wrong with an element that [is cut](Element::is_cut).
+pub(crate) const TOO_LARGE: &str = "is too large to be read whole";
 
 /// An element: its name, its attributes, the text directly in it, and the elements in it.
 #[derive(Debug, Default)]
@@ -22,6 +26,10 @@ pub(crate) struct Element {
     attributes: Vec<(String, String)>,
     pub(crate) text: String,
     pub(crate) children: Vec<Element>,
+    /// Whether there is more in it, or in what is in it, than is read.
+    pub(crate) is_cut: bool,
+    /// How much of the text of the element around it comes before it, in bytes.
+    pub(crate) at: usize,
 }
 
 impl Element {
@@ -60,6 +68,14 @@ impl Element {
         self.child_in(namespace, name).and_then(Self::words)
     }
 
+    /// Takes out the elements in it whose namespace begins so: they are in an element of the first one's namespace, then.
+    pub(crate) fn take_in(&mut self, namespace: &str) -> Option<Self> {
+        let taken = self.children.extract_if(.., |child| child.namespace.starts_with(namespace));
+        let children: Vec<Self> = taken.collect();
+        let namespace = Rc::clone(&children.first()?.namespace);
+        Some(Self { namespace, children, ..Self::default() })
+    }
+
     /// The text directly in it, where there is any, without what is around it.
     pub(crate) fn words(&self) -> Option<&str> {
         Some(self.text.trim()).filter(|text| !text.is_empty())
@@ -68,7 +84,7 @@ impl Element {
 
 /// Hands over each element of one of these names, outermost first, with what is in it, and answers the name of the root, with
 /// its namespace, and nothing in it but its attributes. What an element that was handed over has in it is not handed over
-/// again.
+/// again. What is too large is cut, and those after it are whole.
 ///
 /// A document that ends too early, or goes wrong, is an error; what was handed over before is right.
 pub(crate) fn each(
@@ -84,24 +100,25 @@ pub(crate) fn each(
     reader.config_mut().expand_empty_elements = true;
     let mut root: Option<Element> = None;
     let mut open: Vec<Element> = Vec::new();
-    // How deep we are where nothing is taken.
-    let (mut depth, mut parts) = (0_usize, 0_usize);
+    // How deep we are where nothing is taken: around what is taken, and within what is cut.
+    let (mut depth, mut cut, mut parts) = (0_usize, 0_usize, 0_usize);
     loop {
         let (namespace, event) = reader.read_resolved_event().map_err(|error| wrong(&error))?;
         match event {
             Event::Start(start) => {
-                if depth + open.len() >= MOST_DEPTH {
+                if depth + open.len() + cut >= MOST_DEPTH {
                     return Err(NotThisFormat(format!(
                         "its elements lie deeper than {MOST_DEPTH} within each other"
                     )));
                 }
+                if let Some(parent) = open.last_mut().filter(|_| cut > 0 || parts >= MOST_PARTS) {
+                    parent.is_cut = true;
+                    cut += 1;
+                    continue;
+                }
                 let is_wanted = !open.is_empty() || names.contains(&start.local_name().as_ref());
                 if root.is_none() || is_wanted {
                     let element = element(&namespace, &start, open.last())?;
-                    parts += 1 + element.attributes.len();
-                    if parts > MOST_PARTS {
-                        return Err(NotThisFormat(format!("an element has more than {MOST_PARTS} parts")));
-                    }
                     if root.is_none() {
                         root = Some(Element {
                             namespace: Rc::clone(&element.namespace),
@@ -111,20 +128,26 @@ pub(crate) fn each(
                         });
                     }
                     if is_wanted {
+                        parts += 1 + element.attributes.len();
                         open.push(element);
                         continue;
                     }
                 }
                 depth += 1;
             }
+            Event::End(_) if cut > 0 => cut -= 1,
             Event::End(_) => match (open.pop(), open.last_mut()) {
-                (Some(element), Some(parent)) => parent.children.push(element),
+                (Some(element), Some(parent)) => {
+                    parent.is_cut |= element.is_cut;
+                    parent.children.push(element);
+                }
                 (Some(element), None) => {
                     parts = 0;
                     take(element);
                 }
                 (None, _) => depth = depth.saturating_sub(1),
             },
+            Event::Text(_) | Event::CData(_) if cut > 0 => {}
             Event::Text(text) => add(&mut open, &text.xml10_content()),
             Event::CData(text) => add(&mut open, &text.xml10_content()),
             Event::GeneralRef(reference) => {
@@ -134,7 +157,9 @@ pub(crate) fn each(
                     (Some(character), _) => Cow::from(character.to_string()),
                     (None, name) => Cow::from(predefined(name)?),
                 };
-                add(&mut open, &text);
+                if cut == 0 {
+                    add(&mut open, &text);
+                }
             }
             Event::DocType(_) => {
                 return Err(NotThisFormat("it has a document type, which is not read".to_owned()));
@@ -161,7 +186,8 @@ pub(crate) fn decoded(document: &[u8]) -> Result<Cow<'_, str>, NotThisFormat> {
     Ok(text)
 }
 
-/// The encoding that the declaration names. All that are in use write it as ASCII does, save UTF-16, which has a mark.
+/// The encoding that the declaration names. All that are in use write it as ASCII does, save UTF-16: a declaration that could be
+/// read is of none in that, whatever it says (WHATWG, HTML, 13.2.3.2), but was in a text before it was in bytes.
 fn declared(document: &[u8]) -> Result<Option<&'static encoding_rs::Encoding>, NotThisFormat> {
     let head = String::from_utf8_lossy(&document[..document.len().min(1_000)]).into_owned();
     let Some(declaration) = head.split_once("<?xml").and_then(|(_, rest)| rest.split_once("?>")) else {
@@ -170,6 +196,10 @@ fn declared(document: &[u8]) -> Result<Option<&'static encoding_rs::Encoding>, N
     let Some((_, rest)) = declaration.0.split_once("encoding") else { return Ok(None) };
     let label = rest.split(['"', '\'']).nth(1).unwrap_or_default();
     let encoding = encoding_rs::Encoding::for_label(label.trim().as_bytes());
+    let encoding = encoding.map(|encoding| {
+        let is_utf_16 = [encoding_rs::UTF_16LE, encoding_rs::UTF_16BE].contains(&encoding);
+        if is_utf_16 { encoding_rs::UTF_8 } else { encoding }
+    });
     encoding.map(Some).ok_or_else(|| NotThisFormat(format!("its encoding, {label:?}, is not known")))
 }
 
@@ -190,13 +220,22 @@ fn element(
         _ => Rc::from(namespace),
     };
     let mut attributes = Vec::new();
-    for attribute in start.attributes() {
+    let mut all = start.attributes();
+    for attribute in all.by_ref().take(MOST_ATTRIBUTES) {
         let attribute = attribute.map_err(|error| wrong(&error))?;
         let value =
             attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(|error| wrong(&error))?;
         attributes.push((attribute.key.as_ref().to_owned(), value.into_owned()));
     }
-    Ok(Element { namespace, name: start.local_name().as_ref().to_owned(), attributes, ..Element::default() })
+    let at = parent.map_or(0, |parent| parent.text.len());
+    Ok(Element {
+        namespace,
+        name: start.local_name().as_ref().to_owned(),
+        attributes,
+        is_cut: all.next().is_some(),
+        at,
+        ..Element::default()
+    })
 }
 
 fn add(open: &mut [Element], text: &str) {
@@ -249,7 +288,11 @@ mod tests {
         let utf_16: Vec<u8> = "\u{feff}<a>å</a>".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let latin = b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xe5</a>".to_vec();
         let utf_8 = "\u{feff}\n<a>å</a>".as_bytes().to_vec();
-        for document in [utf_16, latin, utf_8] {
+        // So does .NET's StringWriter, whose texts are then written in UTF-8.
+        let labels = ["utf-16", "UTF-16LE", "utf-16be", "unicode"];
+        let mislabelled =
+            labels.map(|label| format!("<?xml version='1.0' encoding='{label}'?><a>å</a>").into_bytes());
+        for document in [utf_16, latin, utf_8].into_iter().chain(mislabelled) {
             assert_eq!(read(&document, &["a"]).unwrap().1[0].text, "å");
         }
         assert!(read(b"<?xml version='1.0' encoding='klingon'?><a/>", &["a"]).is_err());
@@ -257,9 +300,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_large_is_cut_and_the_others_are_whole() {
+        let many = "<b><c>x</c>y</b>".repeat(100_000);
+        let attributes = (0..1_001).map(|number| format!(" a{number}=''")).collect::<Vec<_>>().concat();
+        let document = format!(
+            "<list><a><b>x</b></a><a>{many}<![CDATA[z]]>&amp;</a><a><b{attributes}/>x</a><a{attributes}/><a>x</a></list>"
+        );
+        let (_, all) = read(document.as_bytes(), &["a"]).unwrap();
+        let told: Vec<_> = all.iter().map(|a| (a.is_cut, a.children.len(), a.text.as_str())).collect();
+        assert_eq!(
+            told,
+            [(false, 1, ""), (true, 25_000, "z&"), (true, 1, "x"), (true, 0, ""), (false, 0, "x")]
+        );
+        let [.., whole, last] = &all[1].children[..] else { panic!() };
+        assert_eq!((whole.is_cut, whole.children.len(), whole.text.as_str()), (false, 1, "y"));
+        assert_eq!((last.is_cut, last.children.len(), last.text.as_str()), (true, 0, "y"));
+    }
+
+    #[test]
     fn bombs_and_halves_are_refused() {
         let deep = ["<a>".repeat(1_000_000), "</a>".repeat(1_000_000)].concat();
-        let wide = format!("<a>{}</a>", "<b/>".repeat(100_000));
         let documents = [
             "<!DOCTYPE a [<!ENTITY b 'bomb'>]><a>&b;</a>",
             "<a>&nbsp;</a>",
@@ -270,7 +330,6 @@ mod tests {
             "",
             "no markup",
             &deep,
-            &wide,
         ];
         for document in documents {
             assert!(read(document.as_bytes(), &["a"]).is_err(), "{}", &document[..document.len().min(60)]);

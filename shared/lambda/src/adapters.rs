@@ -7,9 +7,10 @@ use secrecy::SecretString;
 use tocsin_adapters::{
     aws::{self, SdkConfig},
     dynamodb::{
-        AddressEditor, CategoriesTable, DeliveriesTable, DeparturesTable, DevicesTable, FriendshipsTable,
-        HeldPushesTable, IdempotencyTable, Newcomers, NotificationsTable, PeopleEditor, PeopleTable,
-        PostsTable, PreferencesTable, ReactionsTable, SessionsTable, SubscriptionsTable, UsersTable,
+        AddressEditor, CategoriesTable, DeliveriesTable, DeparturesTable, DevicesTable, FeedsTable,
+        FriendshipsTable, HeldPushesTable, IdempotencyTable, Newcomers, NotificationsTable, PeopleEditor,
+        PeopleTable, PostsTable, PreferencesTable, ReactionsTable, SessionsTable, SubscriptionsTable,
+        UsersTable,
     },
     kafka::{KafkaAuth, KafkaPostLog},
     redis::{Redis, RedisHiddenCache, RedisPostCache, RedisPushShare, RedisRateLimiter, RedisTimelines},
@@ -17,8 +18,8 @@ use tocsin_adapters::{
     ses::SesMailer,
     sns::SnsPushGateway,
     sqs::{
-        SqsDepartureQueue, SqsDigestQueue, SqsPushQueue, SqsPushQueues, SqsReactionQueue, SqsResetQueue,
-        SqsStepQueue,
+        SqsDepartureQueue, SqsDigestQueue, SqsPollQueue, SqsPushQueue, SqsPushQueues, SqsReactionQueue,
+        SqsResetQueue, SqsStepQueue,
     },
 };
 use tocsin_domain::person::ProfileImageUrls;
@@ -46,6 +47,7 @@ tables! {
     DeliveriesTable = "DELIVERIES_TABLE";
     DeparturesTable = "DEPARTURES_TABLE";
     DevicesTable = "DEVICES_TABLE";
+    FeedsTable = "FEEDS_TABLE";
     FriendshipsTable = "FRIENDSHIPS_TABLE";
     HeldPushesTable = "HELD_PUSHES_TABLE";
     IdempotencyTable = "IDEMPOTENCY_TABLE";
@@ -205,6 +207,13 @@ impl Setting for SqsDepartureQueue {
 impl Setting for SqsDigestQueue {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         let url = environment.required("DIGEST_QUEUE_URL")?;
+        Some(Self::new(&environment.shared(aws_config), url))
+    }
+}
+
+impl Setting for SqsPollQueue {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        let url = environment.required("POLL_QUEUE_URL")?;
         Some(Self::new(&environment.shared(aws_config), url))
     }
 }

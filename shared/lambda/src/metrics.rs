@@ -37,6 +37,12 @@ pub enum Metric {
     DigestsQueued,
     /// Digests that the gateway took.
     DigestsDelivered,
+    /// Feeds that were due.
+    FeedsDue,
+    /// Polls that found their feed, changed or not.
+    FeedsPolled,
+    /// Polls that did not.
+    FeedsFailed,
     /// Records and messages that cannot be read.
     RecordsRefused,
     /// Records and messages whose handling failed: they are tried again.

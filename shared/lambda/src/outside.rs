@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 use tocsin_adapters::{
+    feed_source::HttpFeedSource,
     http::Http,
     openid::{AppTokens, Provider, TrustedIssuers, WebClient},
 };
@@ -30,6 +31,12 @@ const APPLE_MAX_AGE: Duration = Duration::from_mins(10);
 impl Setting for Http {
     fn read(environment: &mut Environment<'_>) -> Option<Self> {
         Some(environment.shared(|environment| Self::new(allowed_hosts(environment))))
+    }
+}
+
+impl Setting for HttpFeedSource {
+    fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        Http::read(environment).map(|http| Self::new(&http))
     }
 }
 

@@ -142,6 +142,8 @@ fn title(code: &str, status: StatusCode) -> &'static str {
         "too_many_blocks" => "There are as many blocks as there can be",
         "no_friendship_request" => "They have not asked for it",
         "friends_not_shown" => "Their friends are not shown to you",
+        "feed_exists" => "The feed is there already",
+        "feed_disabled" => "The feed is not polled",
         "log_unavailable" => "The log did not confirm the post",
         "mail_unavailable" => "The mail could not be sent",
         _ => match status {

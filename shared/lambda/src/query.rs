@@ -70,6 +70,12 @@ impl Query {
         Circle::new(Point::new(lat?, lon?).ok()?, radius?).ok()
     }
 
+    /// `lat`, `lon` and `radius_m`, which come together, or not at all.
+    pub fn optional_circle(&mut self) -> Option<Circle> {
+        let is_of_it = |(name, _): &(String, String)| matches!(name.as_str(), "lat" | "lon" | "radius_m");
+        if self.parameters.iter().any(is_of_it) { self.circle() } else { None }
+    }
+
     /// `limit`, or its default.
     pub fn limit(&mut self) -> Limit {
         self.optional("limit", Limit::parse).unwrap_or_default()
@@ -139,6 +145,21 @@ mod tests {
         assert_eq!(query.optional("category", |text| Ok(text.to_owned())).unwrap(), "lost and found");
         assert_eq!(query.limit().get(), 7);
         query.finish().unwrap();
+    }
+
+    #[test]
+    fn a_circle_that_may_be_absent_is_whole_or_not_there() {
+        let mut whole = Query::of("lat=60.4&lon=5.3&radius_m=1000");
+        assert!(whole.optional_circle().is_some());
+        whole.finish().unwrap();
+        let mut absent = Query::of("limit=7");
+        assert_eq!((absent.optional_circle(), absent.limit().get()), (None, 7));
+        absent.finish().unwrap();
+        let mut part = Query::of("lon=5.3");
+        assert_eq!(part.optional_circle(), None);
+        let refusal = part.finish().unwrap_err();
+        let found: Vec<_> = refusal.errors.iter().map(|e| (e.pointer.as_str(), e.code)).collect();
+        assert_eq!(found, [("?lat", "required"), ("?radius_m", "required")]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tocsin_adapters::s3::S3Notification;
 use tocsin_domain::{
     departure::DepartureJob,
     fan_out::Step,
+    feed_poll::PollJob,
     held_push::DigestJob,
     password_reset::ResetRequest,
     post::Post,
@@ -62,6 +63,7 @@ fn every_sample_is_read_written_and_read_again() {
                     "deliver-digest" => drop(round_trip::<DigestJob>(&job).unwrap()),
                     "deliver-push" => drop(round_trip::<PushJob>(&job).unwrap()),
                     "erase-account" => drop(round_trip::<DepartureJob>(&job).unwrap()),
+                    "poll-feed" => drop(round_trip::<PollJob>(&job).unwrap()),
                     "mail-password-reset" => drop(round_trip::<ResetRequest>(&job).unwrap()),
                     // S3's own: it is only read.
                     "accept-profile-image" => {

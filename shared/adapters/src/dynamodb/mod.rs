@@ -10,6 +10,7 @@ mod categories;
 mod deliveries;
 mod departures;
 mod devices;
+mod feeds;
 mod friendships;
 mod held_pushes;
 mod idempotency;
@@ -45,6 +46,7 @@ pub use self::{
     deliveries::DeliveriesTable,
     departures::DeparturesTable,
     devices::DevicesTable,
+    feeds::FeedsTable,
     friendships::FriendshipsTable,
     held_pushes::HeldPushesTable,
     idempotency::IdempotencyTable,

@@ -1,11 +1,16 @@
-//! The table of posts, which is the place index as well.
+//! The table of posts, which is the place index and the index of events as well.
 //!
 //! | pk | sk | what |
 //! |---|---|---|
 //! | `post#<id>` | `post` | `post`: the post; `edits`: the latest edit of each field; or `deleted_at`, for good, so that nothing stores it again |
-//! | `cell#<path>`, `wide#<path>`, `anywhere#<category>`, `by#<user>` | `<post id>` | `entry`: what the index knows of the post |
+//! | `cell#<path>`, `wide#<path>`, `anywhere#<category>`, `by#<user>` | `<post id>` | `entry`: what the place index knows of the post |
+//! | `event#*`, `event#cell#<path>`, `event#wide#<path>`, `event#anywhere#<category>` | `<begin>#<post id>` | `entry`: what the index of events knows of it |
 //!
-//! An entry's sort key is a UUIDv7, so an index is in the order of time.
+//! The sort key of the place index is a UUIDv7, so it is in the order of time; that of events begins with when they do,
+//! written so that it sorts ([`sortable`]).
+//!
+//! A post's entries are put before it, moved when it is edited, and removed when it is deleted, all in the same way:
+//! [`EntryKey`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -17,25 +22,28 @@ use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata as _,
     operation::put_item::PutItemError,
     types::{
-        BatchStatementError, BatchStatementErrorCodeEnum, BatchStatementRequest, DeleteRequest, PutRequest,
-        ReturnValue, ReturnValuesOnConditionCheckFailure as OnFailure, WriteRequest,
+        AttributeValue, BatchStatementError, BatchStatementErrorCodeEnum, BatchStatementRequest,
+        DeleteRequest, PutRequest, ReturnValue, ReturnValuesOnConditionCheckFailure as OnFailure,
+        WriteRequest,
     },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tocsin_domain::{
     Error, Result,
+    event_index::{EventEntry, EventIndex, EventKey, EventPosition, Span},
     ids::PostId,
     place_index::{PlaceEntry, PlaceIndex, PlaceKey},
     post::Post,
     post_edit::{Edit, Edited},
     post_log::Deletion,
     posts::{PostEditor, PostStore, Posts, Stored},
+    time::Timestamp,
 };
 
 use super::{Item, Table, keys, number, read, text, write};
 use crate::aws::failed;
 
-/// Posts by id and by place.
+/// Posts by id, by place and by time.
 #[derive(Clone, Debug)]
 pub struct PostsTable {
     table: Table,
@@ -56,10 +64,10 @@ impl PostsTable {
         Self { table: Table::new(client, table, "posts") }
     }
 
-    /// The items that a new post is stored as: its entries in the place index, and itself.
+    /// The items that a new post is stored as: its entries in the indexes, and itself.
     #[doc(hidden)]
     pub fn items(post: &Post) -> Result<Vec<Item>> {
-        let mut items = entry_items(post, &PlaceKey::of(post))?;
+        let mut items = entry_items(post)?;
         items.push(post_item(post)?);
         Ok(items)
     }
@@ -98,10 +106,10 @@ impl PostsTable {
         self.write(items.into_iter().map(put).collect()).await
     }
 
-    /// Removes what the index knows of a post under these keys.
-    async fn delete_entries(&self, id: PostId, keys: impl IntoIterator<Item = &PlaceKey>) -> Result<()> {
-        let delete = |key: &PlaceKey| {
-            let delete = DeleteRequest::builder().set_key(Some(entry_key(key, id))).build()?;
+    /// Removes what the indexes know under these keys.
+    async fn delete_entries(&self, keys: impl IntoIterator<Item = &EntryKey>) -> Result<()> {
+        let delete = |key: &EntryKey| {
+            let delete = DeleteRequest::builder().set_key(Some(key.item())).build()?;
             Ok(WriteRequest::builder().delete_request(delete).build())
         };
         let deletes: Result<Vec<_>, _> = keys.into_iter().map(delete).collect();
@@ -208,23 +216,23 @@ impl PostsTable {
     /// of an older form, and where it was deleted they are nobody's.
     async fn settle(&self, post: &Post, mut there: Item) -> Result<Stored> {
         if there.contains_key(DELETED_AT) {
-            self.delete_entries(post.post_id, &PlaceKey::of(post)).await?;
+            self.delete_entries(&EntryKey::of(post)).await?;
             return Ok(Stored::Deleted);
         }
         let stored: Post = read("a post", &mut there, "post")?;
         if stored.revision == post.revision {
             return Ok(Stored::Already);
         }
-        let settled = self.settle_entries(post.post_id, PlaceKey::of(post)).await?;
+        let settled = self.settle_entries(post.post_id, EntryKey::of(post)).await?;
         Ok(if settled.is_some() { Stored::Already } else { Stored::Deleted })
     }
 
     /// Makes a post's entries those of its stored form, whoever writes others meanwhile, and removes those under other keys;
     /// answers the post, or none where it was deleted.
-    async fn settle_entries(&self, id: PostId, mut others: BTreeSet<PlaceKey>) -> Result<Option<Post>> {
+    async fn settle_entries(&self, id: PostId, mut others: BTreeSet<EntryKey>) -> Result<Option<Post>> {
         for _ in 0..MOST_MERGES {
             let Some(stored) = self.stored(&id).await?.ok_or_else(not_stored)? else {
-                self.delete_entries(id, &others).await?;
+                self.delete_entries(&others).await?;
                 return Ok(None);
             };
             self.put_entries_in_place_of(&others, &stored.post).await?;
@@ -232,17 +240,16 @@ impl PostsTable {
             if now.is_some_and(|now| now.post.revision == stored.post.revision) {
                 return Ok(Some(stored.post));
             }
-            others.extend(PlaceKey::of(&stored.post));
+            others.extend(EntryKey::of(&stored.post));
         }
         Err(edited_by_many())
     }
 
     /// Puts a post's entries, and removes those under other keys, where other forms of it were.
-    async fn put_entries_in_place_of(&self, others: &BTreeSet<PlaceKey>, post: &Post) -> Result<()> {
-        let keys = PlaceKey::of(post);
-        let put = self.put_entries(entry_items(post, &keys)?).await;
+    async fn put_entries_in_place_of(&self, others: &BTreeSet<EntryKey>, post: &Post) -> Result<()> {
+        let put = self.put_entries(entry_items(post)?).await;
         put.map_err(|unwritten| unwritten.into_error(self.table.service))?;
-        self.delete_entries(post.post_id, others.difference(&keys)).await
+        self.delete_entries(others.difference(&EntryKey::of(post))).await
     }
 
     /// Puts a post in place of one form of it; answers whether that was there.
@@ -286,7 +293,7 @@ impl PostEditor for PostsTable {
         let mut tried = BTreeSet::new();
         for _ in 0..MOST_MERGES {
             let Some(old) = self.stored(&edit.post_id).await?.ok_or_else(not_stored)? else {
-                self.delete_entries(edit.post_id, &tried).await?;
+                self.delete_entries(&tried).await?;
                 return Ok(None);
             };
             let mut new = old.clone();
@@ -303,13 +310,13 @@ impl PostEditor for PostsTable {
             }
             // The entries first, as for a new post.
             if edit.moves_entries() {
-                tried.extend(PlaceKey::of(&old.post));
+                tried.extend(EntryKey::of(&old.post));
                 self.put_entries_in_place_of(&tried, &new.post).await?;
             }
             if self.replace(&old.post, &new).await? {
                 return Ok(Some(new.post));
             }
-            tried.extend(PlaceKey::of(&new.post));
+            tried.extend(EntryKey::of(&new.post));
         }
         Err(edited_by_many())
     }
@@ -317,7 +324,7 @@ impl PostEditor for PostsTable {
     async fn remove(&self, deletion: &Deletion) -> Result<()> {
         let Deletion { post_id, deleted_at } = deletion;
         if let Some(Some(Edited { post, .. })) = self.stored(post_id).await? {
-            self.delete_entries(*post_id, &PlaceKey::of(&post)).await?;
+            self.delete_entries(&EntryKey::of(&post)).await?;
         }
         let mut item = post_key(post_id);
         item.insert(DELETED_AT.to_owned(), number(deleted_at.as_second()));
@@ -326,7 +333,7 @@ impl PostEditor for PostsTable {
         match put.map_err(failed(self.table.service))?.attributes {
             Some(mut old) if old.contains_key("post") => {
                 let post: Post = read("a post", &mut old, "post")?;
-                self.delete_entries(*post_id, &PlaceKey::of(&post)).await
+                self.delete_entries(&EntryKey::of(&post)).await
             }
             _ => Ok(()),
         }
@@ -376,7 +383,7 @@ impl PostStore for PostsTable {
         let mut entries = Vec::new();
         let mut refused: HashMap<PostId, String> = HashMap::new();
         for post in posts.iter().filter(|post| seen.insert(post.post_id)) {
-            match entry_items(post, &PlaceKey::of(post)) {
+            match entry_items(post) {
                 Ok(items) => entries.extend(items.into_iter().map(|item| (post.post_id, item))),
                 Err(error) => drop(refused.insert(post.post_id, error.to_string())),
             }
@@ -421,6 +428,28 @@ impl PlaceIndex for PostsTable {
     }
 }
 
+impl EventIndex for PostsTable {
+    async fn soonest(
+        &self,
+        key: &EventKey,
+        span: Span,
+        after: Option<EventPosition>,
+        limit: usize,
+    ) -> Result<Vec<EventEntry>> {
+        // A little beyond the last one: no key is in between. And beyond all of an instant, since `$` comes after `#`.
+        let after = after.map(|after| format!("{}+", event_sort_key(after)));
+        let first = after.into_iter().chain([sortable(span.starts_at())]).max();
+        let last = format!("{}$", sortable(span.ends_at()));
+        let Some(first) = first.filter(|first| *first <= last) else { return Ok(Vec::new()) };
+        let query = self.table.query().key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last");
+        let query = query.expression_attribute_values(":pk", text(event_place(key)));
+        let query = query.expression_attribute_values(":first", text(first));
+        let query = query.expression_attribute_values(":last", text(last));
+        let items = self.table.find(query, limit).await?.into_iter();
+        items.map(|mut item| read("an event entry", &mut item, "entry")).collect()
+    }
+}
+
 fn post_key(id: &PostId) -> Item {
     keys(format!("post#{id}"), "post")
 }
@@ -440,18 +469,63 @@ fn place(key: &PlaceKey) -> String {
     }
 }
 
-fn entry_key(key: &PlaceKey, id: PostId) -> Item {
-    keys(place(key), id)
+fn event_place(key: &EventKey) -> String {
+    match key {
+        EventKey::All => "event#*".to_owned(),
+        EventKey::At(key) => format!("event#{}", place(key)),
+    }
 }
 
-fn entry_items(post: &Post, keys: &BTreeSet<PlaceKey>) -> Result<Vec<Item>> {
-    let entry = write("a place entry", &PlaceEntry::of(post))?;
-    let item = |key: &PlaceKey| {
-        let mut item = entry_key(key, post.post_id);
+fn event_sort_key((starts_at, id): EventPosition) -> String {
+    format!("{}#{id}", sortable(starts_at))
+}
+
+/// A time as sixteen digits: of two, the one that is less as a text is the earlier one, before the year 0 too.
+fn sortable(time: Timestamp) -> String {
+    format!("{:016x}", time.as_millisecond().cast_unsigned() ^ (1 << 63))
+}
+
+/// Where an entry of an index stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct EntryKey {
+    pk: String,
+    sk: String,
+}
+
+impl EntryKey {
+    /// Where a post's entries stand.
+    fn of(post: &Post) -> BTreeSet<Self> {
+        Self::in_places(post).chain(Self::among_events(post)).collect()
+    }
+
+    fn in_places(post: &Post) -> impl Iterator<Item = Self> {
+        let sk = post.post_id.to_string();
+        PlaceKey::of(post).into_iter().map(move |key| Self { pk: place(&key), sk: sk.clone() })
+    }
+
+    fn among_events(post: &Post) -> impl Iterator<Item = Self> {
+        let sk = EventEntry::of(post).map(|entry| event_sort_key(entry.position()));
+        let keys = EventKey::of(post).into_iter();
+        keys.filter_map(move |key| Some(Self { pk: event_place(&key), sk: sk.clone()? }))
+    }
+
+    fn item(&self) -> Item {
+        keys(&self.pk, &self.sk)
+    }
+}
+
+/// A post's entries.
+fn entry_items(post: &Post) -> Result<Vec<Item>> {
+    let of_places = write("a place entry", &PlaceEntry::of(post))?;
+    let of_events = EventEntry::of(post).map(|entry| write("an event entry", &entry)).transpose()?;
+    let with = |key: EntryKey, entry: &AttributeValue| {
+        let mut item = key.item();
         item.insert("entry".to_owned(), entry.clone());
         item
     };
-    Ok(keys.iter().map(item).collect())
+    let places = EntryKey::in_places(post).map(|key| with(key, &of_places));
+    let events = EntryKey::among_events(post).filter_map(|key| Some(with(key, of_events.as_ref()?)));
+    Ok(places.chain(events).collect())
 }
 
 fn pause(round: u32) -> Duration {

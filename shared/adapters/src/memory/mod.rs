@@ -6,6 +6,7 @@
 mod accounts;
 mod departures;
 mod feed_source;
+mod feeds;
 mod friendships;
 mod notifications;
 mod outside;
@@ -29,6 +30,7 @@ pub use self::{
     accounts::{MemorySessions, MemoryUsers},
     departures::{MemoryDepartureQueue, MemoryDepartures},
     feed_source::MemoryFeedSource,
+    feeds::{MemoryFeeds, MemoryPollQueue},
     friendships::{MemoryFriendships, MemoryHiddenCache},
     notifications::MemoryInboxes,
     outside::{

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tocsin_domain::{
     Error, Result,
+    event_index::{EventEntry, EventIndex, EventKey, EventPosition, Span},
     ids::{PostId, UserId},
     place_index::{PlaceEntry, PlaceIndex, PlaceKey},
     post::Post,
@@ -18,7 +19,7 @@ use tocsin_domain::{
 
 use super::Shared;
 
-/// Stored posts, by id and by place.
+/// Stored posts, by id, by place and by time.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryPosts {
     tables: Shared<Tables>,
@@ -29,6 +30,7 @@ struct Tables {
     posts: HashMap<PostId, Edited>,
     deleted: HashSet<PostId>,
     places: HashMap<PlaceKey, BTreeMap<PostId, PlaceEntry>>,
+    events: HashMap<EventKey, BTreeMap<EventPosition, EventEntry>>,
 }
 
 impl Posts for MemoryPosts {
@@ -49,6 +51,11 @@ impl Tables {
         for key in PlaceKey::of(post) {
             self.places.entry(key).or_default().insert(post.post_id, PlaceEntry::of(post));
         }
+        if let Some(entry) = EventEntry::of(post) {
+            for key in EventKey::of(post) {
+                self.events.entry(key).or_default().insert(entry.position(), entry.clone());
+            }
+        }
         self.posts.insert(post.post_id, edited);
     }
 
@@ -56,6 +63,11 @@ impl Tables {
         let taken = self.posts.remove(&id)?;
         for key in PlaceKey::of(&taken.post) {
             self.places.entry(key).or_default().remove(&id);
+        }
+        if let Some(entry) = EventEntry::of(&taken.post) {
+            for key in EventKey::of(&taken.post) {
+                self.events.entry(key).or_default().remove(&entry.position());
+            }
         }
         Some(taken)
     }
@@ -107,6 +119,23 @@ impl PlaceIndex for MemoryPosts {
         let entries = tables.places.get(key).into_iter().flat_map(|entries| entries.values().rev());
         let older = entries.filter(|entry| before.is_none_or(|before| entry.post_id < before));
         Ok(older.take(limit).cloned().collect())
+    }
+}
+
+impl EventIndex for MemoryPosts {
+    async fn soonest(
+        &self,
+        key: &EventKey,
+        span: Span,
+        after: Option<EventPosition>,
+        limit: usize,
+    ) -> Result<Vec<EventEntry>> {
+        let tables = self.tables.lock();
+        let entries = tables.events.get(key).into_iter().flatten();
+        let begin_within = entries.filter(|(position, entry)| {
+            span.holds(entry.starts_at, None) && after.is_none_or(|after| **position > after)
+        });
+        Ok(begin_within.map(|(_, entry)| entry.clone()).take(limit).collect())
     }
 }
 
